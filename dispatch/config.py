@@ -1,0 +1,146 @@
+"""Settings: every limit and every timing has a name, a unit and a relation to the others.
+
+This module is the only reader of the environment. Three names stand without a prefix because
+hosting platforms set them: DATABASE_URL, STREAM_URL, BROKER_URL. All others are `ARBE_…`.
+"""
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+
+
+class Settings(BaseSettings):
+    """One frozen set of settings per process; make it once, pass it on."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ARBE_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    database_url: SecretStr = Field(SecretStr(""), validation_alias="DATABASE_URL")
+    """Postgres, `postgresql://…`. Empty: not configured."""
+    stream_url: SecretStr = Field(SecretStr(""), validation_alias="STREAM_URL")
+    """Redis that holds the streams: AOF on, `maxmemory-policy noeviction`."""
+    broker_url: SecretStr = Field(SecretStr(""), validation_alias="BROKER_URL")
+    """Celery's broker: `redis://…` or `amqp://…`. Empty: the stream's Redis."""
+
+    # --- doors -------------------------------------------------------------------------------
+    url: str = "http://127.0.0.1:8700"
+    """Where the API is reached, for the CLI and the client library."""
+    token: SecretStr = SecretStr("")
+    """Bearer token of the CLI and the client library."""
+    operator_token: SecretStr = SecretStr("")
+    """May create houses over HTTP. Empty: only an owner's token may."""
+    trust_broker_producers: bool = True
+    """True: `dispatch.post_entry` messages need no token; whoever may write to the broker may post."""
+    api_host: str = "127.0.0.1"
+    api_port: int = 8700
+
+    # --- limits ------------------------------------------------------------------------------
+    max_body_bytes: int = 1024 * 1024
+    """A request body beyond this is refused with 413, counted while it is read."""
+    max_text_bytes: int = 256 * 1024
+    """A chat text beyond this is refused with 422."""
+    max_payload_bytes: int = 1024 * 1024
+    """One payload a run may append; a larger one fails the append, not the stream."""
+    max_name_characters: int = 200
+    max_tags: int = 32
+    max_tag_characters: int = 64
+    max_queue_depth: int = 100
+    """Waiting dispatches per lane; the next entry is refused with 429."""
+    max_stream_entries: int = 100_000
+    """Entries of one thread; accept is refused with 409 (`stream_full`) beyond it."""
+    max_dispatches_per_entry: int = 16
+    """Agents one entry may wake."""
+    max_page_size: int = 200
+    max_followers_per_thread: int = 1_000
+    max_followers: int = 10_000
+    """Followers of one API process; beyond it, 503 with Retry-After."""
+    max_follower_lag_bytes: int = 1024 * 1024
+    """A follower that reads slower than this is cut off; it resumes from its cursor."""
+
+    # --- accept ------------------------------------------------------------------------------
+    authorization_cache_seconds: float = 5.0
+    """How long a process may use an answer about a token or a thread before it asks again."""
+    idempotency_seconds: int = 48 * 3600
+    redeliver_after_seconds: float = 5.0
+    """A hint that no worker took within this time is sent again. Longer than a busy pickup."""
+    tombstone_seconds: int = 7 * 24 * 3600
+    """How long a deleted thread answers GONE rather than unknown."""
+
+    # --- runs --------------------------------------------------------------------------------
+    heartbeat_seconds: float = 5.0
+    """A run that was silent this long says so. Any append counts as a sign of life."""
+    lease_seconds: float = 90.0
+    """A run that was silent this long may be reaped: 18 heartbeats, 17 may be lost."""
+    worker_dead_seconds: float = 15.0
+    """A worker process that did not beat this long is dead: 3 heartbeats, 2 may be lost."""
+    start_timeout_seconds: float = 1800.0
+    """A dispatch at the head of a free lane that nobody started for this long fails."""
+    run_timeout_seconds: float = 7200.0
+    """Hard limit of one run."""
+    cancel_grace_seconds: float = 10.0
+    """A cancelled run may write its ending for this long; then the record ends it."""
+    drain_seconds: float = 10.0
+    """SIGTERM: running turns get this long. Less than the supervisor's kill timeout."""
+    retry_backoff_seconds: float = 1.0
+    """Wait before attempt 2; doubles per attempt up to `max_retry_backoff_seconds`."""
+    max_retry_backoff_seconds: float = 60.0
+    max_attempts: int = 3
+    """Attempts of a dispatch whose runs died before any visible effect."""
+    chunk_seconds: float = 0.03
+    """Chunks are gathered this long before they are appended …"""
+    chunk_bytes: int = 2048
+    """… or until they are this large, whichever comes first."""
+
+    # --- workers -----------------------------------------------------------------------------
+    worker_concurrency: int = 200
+    """Turns at once in one worker process; a waiting turn costs about 50 KB."""
+    queues: str = "arbe.turns,arbe.producers,arbe.sweeps"
+    """Queues this worker consumes, comma separated."""
+    workspace_root: str = ".arbe/workspaces"
+    """Where local sandboxes keep their workspaces, one folder per thread."""
+    command_seconds: float = 120.0
+    """Wall clock of one `run_command`."""
+    max_output_bytes: int = 50 * 1024
+    """What a tool result keeps of a command's output: its tail."""
+
+    # --- sweeps ------------------------------------------------------------------------------
+    sweep_batch: int = 200
+    """Items of one page of a sweep."""
+    keeper_seconds: float = 5.0
+    """Each worker process looks at the due index this often itself, so a dead beat stops nothing."""
+
+    # --- follow ------------------------------------------------------------------------------
+    long_poll_seconds: float = 20.0
+    keep_alive_seconds: float = 15.0
+    """A quiet SSE follower hears from us this often."""
+    sse_seconds: float = 60.0
+    """An SSE answer ends after this; the follower reconnects from its cursor."""
+    read_chunk_entries: int = 500
+    """Entries of one catch-up answer and of one read of Redis."""
+
+    # --- connections -------------------------------------------------------------------------
+    stream_timeout_seconds: float = 5.0
+    """A call to Redis that takes longer is given up with `stream_unavailable`."""
+    database_timeout_seconds: float = 5.0
+    """Connecting to Postgres, waiting for a pool slot and one statement, each."""
+    database_pool_size: int = 8
+
+    log_level: str = "INFO"
+    log_json: bool = False
+
+    @model_validator(mode="after")
+    def _relations_hold(self) -> "Settings":
+        if self.lease_seconds < 3 * self.heartbeat_seconds:
+            raise ValueError("ARBE_LEASE_SECONDS must be at least 3 × ARBE_HEARTBEAT_SECONDS")
+        if self.worker_dead_seconds < 2 * self.heartbeat_seconds:
+            raise ValueError(
+                "ARBE_WORKER_DEAD_SECONDS must be at least 2 × ARBE_HEARTBEAT_SECONDS"
+            )
+        return self
+
+    @property
+    def broker(self) -> str:
+        """Return the broker's URL: its own, or the stream's Redis."""
+        return self.broker_url.get_secret_value() or self.stream_url.get_secret_value()

@@ -1,0 +1,1 @@
+"""Frozen values and pure decisions. Nothing here does I/O or reads a clock."""

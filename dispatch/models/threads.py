@@ -1,0 +1,79 @@
+"""A thread's row as a value, its reference on the stream side, and its status vocabulary."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from dispatch.ids import AgentId, EntryId, EnvironmentId, HouseId, SandboxId, ThreadId
+from dispatch.models.houses import TriggerMode
+from dispatch.models.usage import UsageTotals
+
+ThreadStatus = Literal["open", "idle", "running", "completed", "failed", "cancelled"]
+ParentKind = Literal["house", "agent", "thread"]
+
+
+class Parent(msgspec.Struct, frozen=True):
+    """Where a thread lives; computed from the typed edges, never stored."""
+
+    kind: ParentKind
+    id: str
+
+
+class Thread(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """One row. `stream_id` is the watermark: the entry this row's status reflects."""
+
+    id: ThreadId
+    house_id: HouseId
+    parent_thread_id: ThreadId | None = None
+    parent_agent_id: AgentId | None = None
+    name: str | None = None
+    pinned_at: datetime | None = None
+    tags: list[str] = []
+    environment_id: EnvironmentId | None = None
+    sandbox_id: SandboxId | None = None
+    status: ThreadStatus
+    usage: UsageTotals = UsageTotals()
+    config: dict[str, Any] = {}
+    key: str | None = None
+    stream_id: EntryId = EntryId("")
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def parent(self) -> Parent:
+        """Return the union over the typed edges: thread, agent, else house."""
+        if self.parent_thread_id is not None:
+            return Parent("thread", str(self.parent_thread_id))
+        if self.parent_agent_id is not None:
+            return Parent("agent", str(self.parent_agent_id))
+        return Parent("house", str(self.house_id))
+
+    @property
+    def is_sub_job(self) -> bool:
+        """Tell which vocabulary its status uses: a sub-job's, else a chat's."""
+        return self.parent_thread_id is not None
+
+
+class Listener(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent of the thread's house as seen from one thread: may an entry wake it?"""
+
+    agent_id: AgentId
+    handle: str
+    trigger_mode: TriggerMode
+    """The thread's override, else the house-wide default."""
+    queue: str
+    max_attempts: int
+
+
+class ThreadAccess(msgspec.Struct, frozen=True, kw_only=True):
+    """Proof that a caller may act on a thread. Only `stores.postgres.threads` makes one,
+    from a row that row level security let through; stream functions ask for it.
+    """
+
+    thread_id: ThreadId
+    house_id: HouseId
+    is_sub_job: bool
+    listeners: tuple[Listener, ...]
+    stream_id: EntryId
+    """The row's watermark when it was read: a stream shorter than this has forgotten."""

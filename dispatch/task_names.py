@@ -1,0 +1,15 @@
+"""Celery task and queue names: the only thing a producer and a worker must agree on."""
+
+from typing import Final
+
+RUN_LANE: Final = "dispatch.run_lane"
+"""(thread id, lane): the hint "look at this lane". Safe to lose, repeat, reorder or forge."""
+POST_ENTRY: Final = "dispatch.post_entry"
+"""(thread, text, …): a producer's door that needs nothing but the broker."""
+SWEEP_REDELIVER: Final = "dispatch.sweep.redeliver"
+SWEEP_RECONCILE: Final = "dispatch.sweep.reconcile"
+SWEEP_PRUNE: Final = "dispatch.sweep.prune"
+
+TURNS_QUEUE: Final = "arbe.turns"
+PRODUCERS_QUEUE: Final = "arbe.producers"
+SWEEPS_QUEUE: Final = "arbe.sweeps"
