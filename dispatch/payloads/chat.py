@@ -1,0 +1,25 @@
+"""What people and bots say."""
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class Author(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Who said it: taken from the token or the run, never from a request's body."""
+
+    kind: Literal["member", "agent", "service"]
+    id: str
+    name: str | None = None
+
+
+class Chat(
+    msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, tag_field="type", tag="chat"
+):
+    """One chat entry. `mentions` are agent handles without `@`, on top of those in the text."""
+
+    by: Author
+    text: str
+    mentions: tuple[str, ...] = ()
+    parts: tuple[dict[str, Any], ...] = ()
+    client_key: str | None = None
