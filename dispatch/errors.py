@@ -10,6 +10,7 @@
     ├── Conflict           the request contradicts what is there (key reused, status, full …)
     ├── TooBusy            a limit that passes: queue depth, followers
     ├── TooLarge           a body, text or payload beyond its limit
+    ├── Fenced             a run writes after it lost its lane; it must stop and say no more
     └── Unavailable        Postgres, Redis, the broker or the API cannot be reached just now
 
 Each has a stable `code`; `api/problems.py` alone knows HTTP statuses.
@@ -128,6 +129,20 @@ class TooLarge(ArbeError):
             next_step=f"Send less, or raise {setting}.",
             limitBytes=limit_bytes,
             setting=setting,
+        )
+
+
+class Fenced(ArbeError):
+    """This run does not hold its lane (any more): reaped, ended, or its thread is gone."""
+
+    code = "fenced"
+
+    def __init__(self, dispatch_id: str, answer: str) -> None:
+        self.answer = answer
+        super().__init__(
+            f"The run of dispatch {dispatch_id} no longer holds its lane ({answer}).",
+            next_step="Stop the run; what it did after is not on the stream.",
+            dispatchId=dispatch_id,
         )
 
 

@@ -120,7 +120,7 @@ class CancelRequested(Signal, tag="signal.dispatch.cancel_requested"):
     dispatch_id: str
     deadline: int
     by: Author | None = None
-    reason: str | None = None
+    message: str | None = None
 
 
 class Completed(Signal, tag="signal.dispatch.completed"):
@@ -148,6 +148,7 @@ class Cancelled(Signal, tag="signal.dispatch.cancelled"):
     reason: str
     run_id: str | None = None
     by: Author | None = None
+    message: str | None = None
     usage: TokenUsage | None = None
 
 

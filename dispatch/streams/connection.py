@@ -1,0 +1,130 @@
+"""One connection to Redis per process for all short calls, micro-batched.
+
+Concurrent calls of a process leave together in one pipeline; a lone call pays nothing for it. The
+connection belongs to one task that is never cancelled: on Python 3.11 redis.asyncio may swallow
+a cancellation that races a reply (redis-py uses `asyncio.wait_for`), so callers only ever wait
+on futures. Every command sent here may be sent twice (see `transitions`), so a call whose answer
+was lost is simply sent again by redis-py's retry.
+
+Not guaranteed: order between calls of different callers.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from dispatch.errors import Unavailable
+
+Argument = str | bytes | int | float
+_MAX_BATCH: Final = 256
+"""Calls in one pipeline: bounds the time one caller waits for the others' replies."""
+
+
+def make_client(url: str, *, timeout_seconds: float, max_connections: int = 4) -> "Redis":
+    """Make a redis-py client that returns bytes and gives up after `timeout_seconds`."""
+    pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=max_connections,
+        timeout=timeout_seconds,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
+        socket_keepalive=True,
+        health_check_interval=15,
+        retry=Retry(
+            ExponentialBackoff(cap=0.5, base=0.05), 4, supported_errors=(RedisConnectionError,)
+        ),
+    )
+    return Redis(connection_pool=pool)
+
+
+class _Call:
+    __slots__ = ("arguments", "future")
+
+    def __init__(self, arguments: Sequence[Argument], future: asyncio.Future[Any]) -> None:
+        self.arguments = arguments
+        self.future = future
+
+
+class Connection:
+    """The micro-batched door to one Redis. Make it inside a running loop; close it at the end."""
+
+    def __init__(self, url: str, *, timeout_seconds: float) -> None:
+        self._client = make_client(url, timeout_seconds=timeout_seconds)
+        self._waiting: list[_Call] = []
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def call(self, *arguments: Argument) -> Any:
+        """Run one command and return redis-py's raw reply.
+
+        Raises: Unavailable, if Redis does not answer in time; ResponseError, if it refuses.
+        """
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Call(arguments, future))
+        if self._flusher is None:
+            self._flusher = asyncio.create_task(self._flush())
+        return await future
+
+    async def call_many(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """Run independent commands together; the first failure is raised."""
+        return list(await asyncio.gather(*(self.call(*command) for command in commands)))
+
+    async def close(self) -> None:
+        """Let the calls under way end, then disconnect."""
+        if self._flusher is not None:
+            await self._flusher
+        await self._client.aclose()
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
+                await self._send(batch)
+        finally:
+            self._flusher = None
+
+    async def _send(self, batch: list[_Call]) -> None:
+        try:
+            replies = await self._replies(batch)
+        except (RedisError, OSError) as error:
+            for call in batch:
+                _settle(call.future, error)
+            return
+        for call, reply in zip(batch, replies, strict=True):
+            _settle(call.future, reply)
+
+    async def _replies(self, batch: list[_Call]) -> list[Any]:
+        if len(batch) == 1:
+            try:
+                return [await self._client.execute_command(*batch[0].arguments)]
+            except (NoScriptError, ResponseError) as error:
+                return [error]
+        pipeline = self._client.pipeline(transaction=False)
+        for call in batch:
+            pipeline.execute_command(*call.arguments)
+        return list(await pipeline.execute(raise_on_error=False))
+
+
+def _settle(future: asyncio.Future[Any], reply: Any) -> None:
+    if future.done():
+        return
+    if isinstance(reply, Exception):
+        future.set_exception(_translated(reply))
+    else:
+        future.set_result(reply)
+
+
+def _translated(error: Exception) -> Exception:
+    if isinstance(error, RedisConnectionError | RedisTimeoutError | OSError):
+        translated = Unavailable("Redis", cause=type(error).__name__)
+        translated.__cause__ = error
+        return translated
+    return error

@@ -1,0 +1,152 @@
+"""Reading a thread's stream: pages of entries, its tail, its state hash.
+
+Entries come as stored; nothing is decoded that a follower does not need decoded.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from dispatch import payloads
+from dispatch.errors import Gone, NotFound
+from dispatch.ids import BEGINNING, EntryId, ThreadId, entry_id_of, milliseconds_of, redis_id_of
+from dispatch.streams import keys
+from dispatch.streams.connection import Connection
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One item of a stream. `writer` is `<run id>:<n>` for what a run wrote."""
+
+    id: EntryId
+    raw: bytes
+    """The payload's JSON."""
+    seq: int | None = None
+    writer: str | None = None
+
+    @property
+    def at(self) -> int:
+        """Return Unix milliseconds of Redis's clock when it was appended."""
+        return milliseconds_of(self.id)
+
+    @property
+    def payload(self) -> payloads.Payload:
+        """Decode the payload."""
+        return payloads.decode(self.raw)
+
+    def wire(self) -> bytes:
+        """Return `{"id":…,"at":…,"seq":…,"payload":…}`, the same bytes the scripts publish."""
+        seq = b',"seq":%d' % self.seq if self.seq is not None else b""
+        return b'{"id":"%s","at":%d%s,"payload":%s}' % (self.id.encode(), self.at, seq, self.raw)
+
+
+async def page(
+    connection: Connection,
+    thread_id: ThreadId,
+    *,
+    after: EntryId = BEGINNING,
+    limit: int,
+) -> list[Entry]:
+    """Return up to `limit` entries after a place, oldest first."""
+    start = f"({redis_id_of(after)}" if after != BEGINNING else "-"
+    found = await connection.call(
+        "XRANGE", keys.stream(thread_id), start, "+", "COUNT", limit
+    )
+    return [_entry(row) for row in found or []]
+
+
+async def latest(
+    connection: Connection,
+    thread_id: ThreadId,
+    *,
+    before: EntryId | None = None,
+    limit: int,
+) -> list[Entry]:
+    """Return up to `limit` entries before a place (or the end), newest first."""
+    end = f"({redis_id_of(before)}" if before is not None else "+"
+    found = await connection.call(
+        "XREVRANGE", keys.stream(thread_id), end, "-", "COUNT", limit
+    )
+    return [_entry(row) for row in found or []]
+
+
+async def find(connection: Connection, thread_id: ThreadId, entry_id: EntryId) -> Entry | None:
+    """Return one entry, or None."""
+    place = redis_id_of(entry_id)
+    found = await connection.call("XRANGE", keys.stream(thread_id), place, place)
+    return _entry(found[0]) if found else None
+
+
+async def tail(connection: Connection, thread_id: ThreadId) -> EntryId:
+    """Return the id of the last entry.
+
+    Raises: Gone, NotFound.
+    """
+    last = await latest(connection, thread_id, limit=1)
+    if not last:
+        await require_open(connection, thread_id)
+        return BEGINNING
+    return last[0].id
+
+
+async def status(
+    connection: Connection, thread_id: ThreadId
+) -> Literal["open", "deleted", "missing"]:
+    """Tell whether the stream is there."""
+    is_open, deleted = await connection.call(
+        "HMGET", keys.state(thread_id), "open", "deleted"
+    )
+    if is_open is not None:
+        return "open"
+    return "deleted" if deleted is not None else "missing"
+
+
+async def require_open(connection: Connection, thread_id: ThreadId) -> None:
+    """Return if the stream is there.
+
+    Raises: Gone, NotFound.
+    """
+    match await status(connection, thread_id):
+        case "open":
+            return
+        case "deleted":
+            raise Gone(str(thread_id))
+        case "missing":
+            raise NotFound("thread", str(thread_id))
+
+
+async def state_fields(connection: Connection, thread_id: ThreadId) -> dict[str, str]:
+    """Return the state hash; empty if there is no such stream."""
+    found = await connection.call("HGETALL", keys.state(thread_id))
+    return {_text(name): _text(value) for name, value in _pairs(found)}
+
+
+async def discard(
+    connection: Connection, thread_id: ThreadId, entry_ids: list[EntryId]
+) -> None:
+    """Delete ephemeral entries whose message has landed; the state does not change by it."""
+    for start in range(0, len(entry_ids), 200):
+        batch = [redis_id_of(entry_id) for entry_id in entry_ids[start : start + 200]]
+        await connection.call("XDEL", keys.stream(thread_id), *batch)
+
+
+def _entry(row: Any) -> Entry:
+    redis_id, found = row
+    fields = found if isinstance(found, dict) else dict(_pairs(found))
+    seq = fields.get(b"s")
+    writer = fields.get(b"w")
+    return Entry(
+        id=entry_id_of(_text(redis_id)),
+        raw=fields[b"p"],
+        seq=int(seq) if seq is not None else None,
+        writer=_text(writer) if writer is not None else None,
+    )
+
+
+def _pairs(found: Any) -> list[tuple[Any, Any]]:
+    if isinstance(found, dict):
+        return list(found.items())
+    return list(zip(found[::2], found[1::2], strict=True))
+
+
+def _text(raw: bytes | str) -> str:
+    return raw.decode() if isinstance(raw, bytes) else raw

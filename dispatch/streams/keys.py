@@ -1,0 +1,45 @@
+"""Every Redis key the system uses is made here, and nowhere else.
+
+A thread's companions carry the stream's name as hash tag, so all keys of a thread share a slot.
+The due index is one per Redis; it is passed to every script as a key, so that it may become one
+per shard without touching a script.
+"""
+
+from typing import Final
+
+from dispatch.ids import AgentId, ThreadId, WorkerId
+
+DUE: Final = "arbe:due"
+"""zset: `<thread>|<lane>` → Unix ms when somebody must look. Exactly the lanes with work."""
+WORKERS: Final = "arbe:workers"
+"""zset: worker id → Unix ms of its last beat."""
+
+
+def stream(thread_id: ThreadId) -> str:
+    """Return the stream's key, which is also the channel its followers hear."""
+    return f"arbe-thread-{thread_id}"
+
+
+def state(thread_id: ThreadId) -> str:
+    """Return the key of the state hash: the fold of the stream, or a tombstone."""
+    return f"{{arbe-thread-{thread_id}}}:state"
+
+
+def idempotency(thread_id: ThreadId) -> str:
+    """Return the key of the hash: digest of an idempotency key → what was answered."""
+    return f"{{arbe-thread-{thread_id}}}:keys"
+
+
+def idempotency_ages(thread_id: ThreadId) -> str:
+    """Return the key of the zset that lets old idempotency keys go."""
+    return f"{{arbe-thread-{thread_id}}}:keys:ages"
+
+
+def runs(worker_id: WorkerId) -> str:
+    """Return the key of the set of lanes a worker process claimed."""
+    return f"arbe:runs:{worker_id}"
+
+
+def due_member(thread_id: ThreadId, lane: AgentId) -> str:
+    """Return a lane's name in the due index and in a worker's set of lanes."""
+    return f"{thread_id}|{lane}"

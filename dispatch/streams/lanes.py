@@ -1,0 +1,120 @@
+"""The due index and the workers' signs of life: what the sweeps look at.
+
+`expire` decides by Redis's clock and is safe at any time, by anybody, any number of times.
+"""
+
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from dispatch.config import Settings
+from dispatch.ids import AgentId, RunId, ThreadId, WorkerId
+from dispatch.streams import keys
+from dispatch.streams.connection import Connection
+from dispatch.streams.scripts import Scripts
+
+Verdict = Literal[
+    "live", "hint", "wait", "none", "lost", "failed", "cancelled", "gone", "no_thread"
+]
+ENDED: frozenset[Verdict] = frozenset({"lost", "failed", "cancelled"})
+"""Verdicts that changed the thread: its row must be projected again."""
+
+
+class LaneRef(msgspec.Struct, frozen=True):
+    """A lane as the due index names it."""
+
+    thread_id: ThreadId
+    lane: AgentId
+
+
+async def expire(
+    scripts: Scripts,
+    ref: LaneRef,
+    *,
+    settings: Settings,
+    dead_run: RunId | None = None,
+) -> Verdict:
+    """Look at one lane and do what its clocks demand.
+
+    Args: dead_run: a run whose worker process is known dead; its lease is over at once.
+    """
+    answer = await scripts.run(
+        "expire",
+        [keys.stream(ref.thread_id), keys.state(ref.thread_id), keys.DUE],
+        str(ref.lane),
+        dead_run or "",
+        int(settings.retry_backoff_seconds * 1000),
+        int(settings.max_retry_backoff_seconds * 1000),
+        int(settings.start_timeout_seconds * 1000),
+        int(settings.redeliver_after_seconds * 1000),
+    )
+    verdict: Verdict = answer[0].decode().lower()
+    return verdict
+
+
+async def list_due(connection: Connection, *, limit: int) -> list[LaneRef]:
+    """Return lanes somebody must look at now, the longest due first."""
+    seconds, micros = await connection.call("TIME")
+    now = int(seconds) * 1000 + int(micros) // 1000
+    found = await connection.call(
+        "ZRANGEBYSCORE", keys.DUE, "-inf", now, "LIMIT", 0, limit
+    )
+    return [_lane_ref(member) for member in found]
+
+
+async def beat(connection: Connection, worker_id: WorkerId) -> None:
+    """Say that a worker process lives."""
+    seconds, micros = await connection.call("TIME")
+    now = int(seconds) * 1000 + int(micros) // 1000
+    await connection.call("ZADD", keys.WORKERS, now, worker_id)
+
+
+async def leave(connection: Connection, worker_id: WorkerId) -> None:
+    """Say that a worker process ended by itself and holds nothing."""
+    await connection.call("ZREM", keys.WORKERS, worker_id)
+
+
+async def list_dead_workers(
+    connection: Connection, *, dead_after_seconds: float, limit: int
+) -> list[WorkerId]:
+    """Return worker processes that did not beat for that long."""
+    seconds, micros = await connection.call("TIME")
+    now = int(seconds) * 1000 + int(micros) // 1000
+    found = await connection.call(
+        "ZRANGEBYSCORE",
+        keys.WORKERS,
+        "-inf",
+        now - int(dead_after_seconds * 1000),
+        "LIMIT",
+        0,
+        limit,
+    )
+    return [WorkerId(worker.decode()) for worker in found]
+
+
+async def list_runs(connection: Connection, worker_id: WorkerId) -> list[LaneRef]:
+    """Return the lanes a worker claimed; some may have gone on without it."""
+    found = await connection.call("SMEMBERS", keys.runs(worker_id))
+    return [_lane_ref(member) for member in found]
+
+
+async def holder(connection: Connection, ref: LaneRef) -> tuple[RunId, WorkerId] | None:
+    """Return who holds a lane's open run, if there is one."""
+    run, worker = await connection.call(
+        "HMGET", keys.state(ref.thread_id), f"run:{ref.lane}", f"worker:{ref.lane}"
+    )
+    if run is None or worker is None:
+        return None
+    return RunId(run.decode().rpartition(",")[2]), WorkerId(worker.decode())
+
+
+async def forget_worker(connection: Connection, worker_id: WorkerId) -> None:
+    """Drop a dead worker once all its lanes were looked at."""
+    await connection.call("DEL", keys.runs(worker_id))
+    await connection.call("ZREM", keys.WORKERS, worker_id)
+
+
+def _lane_ref(member: bytes) -> LaneRef:
+    thread_id, _, lane = member.decode().partition("|")
+    return LaneRef(ThreadId(UUID(thread_id)), AgentId(UUID(lane)))

@@ -1,0 +1,226 @@
+"""Transitions of a run by the worker that holds it: claim, append, renew, finish, release.
+
+Every write carries the fence (dispatch, attempt, run) and, where it adds events, a producer
+sequence 1, 2, 3 …; the script refuses any other. All may be sent twice: a repeated claim by the
+same run id, append by the same sequence, and finish are answered as the first time.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from dispatch import payloads
+from dispatch.errors import Conflict, Fenced
+from dispatch.ids import AgentId, DispatchId, EntryId, RunId, ThreadId, WorkerId
+from dispatch.models import usage as usages
+from dispatch.models.usage import TokenUsage
+from dispatch.payloads.signals import Completed, Failed
+from dispatch.payloads.signals import Terminal as TerminalPayload
+from dispatch.streams import keys
+from dispatch.streams.scripts import Scripts
+
+
+class Fence(msgspec.Struct, frozen=True):
+    """What every write of a run must carry; the script compares it for equality."""
+
+    thread_id: ThreadId
+    lane: AgentId
+    dispatch_id: DispatchId
+    attempt: int
+    run_id: RunId
+
+    @property
+    def text(self) -> str:
+        """Return the fence as the state hash holds it."""
+        return f"{self.dispatch_id},{self.attempt},{self.run_id}"
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """The lane's first dispatch is ours until the lease ends."""
+
+    fence: Fence
+    started_id: EntryId
+    entry: bytes
+    """The JSON of the chat entry to answer."""
+
+
+class NotClaimed(msgspec.Struct, frozen=True):
+    """Nothing to do here now. `reason`: busy, expired, none, wait, gone, no_thread."""
+
+    reason: str
+
+
+class Written(msgspec.Struct, frozen=True):
+    """A write stands. `cancel_deadline_ms`: set once somebody asked the run to end."""
+
+    entry_id: EntryId | None
+    """None: it stood already; this was a repeat."""
+    cancel_deadline_ms: int | None
+
+
+async def claim(
+    scripts: Scripts,
+    thread_id: ThreadId,
+    lane: AgentId,
+    *,
+    run_id: RunId,
+    worker_id: WorkerId,
+    lease_seconds: float,
+    run_timeout_seconds: float,
+) -> Claimed | NotClaimed:
+    """Take the lane's first dispatch; `started` and the fence stand when this answers."""
+    answer = await scripts.run(
+        "claim",
+        _keys(thread_id, worker_id),
+        str(lane),
+        run_id,
+        worker_id,
+        int(lease_seconds * 1000),
+        int(run_timeout_seconds * 1000),
+    )
+    word = answer[0].decode()
+    if word != "OK":
+        return NotClaimed(word.lower())
+    fence = Fence(thread_id, lane, DispatchId(answer[1].decode()), int(answer[2]), run_id)
+    return Claimed(fence, EntryId(answer[3].decode()), answer[4])
+
+
+async def append(
+    scripts: Scripts,
+    fence: Fence,
+    events: list[tuple[payloads.KnownPayload, bytes]],
+    *,
+    n: int,
+    max_stream_entries: int,
+) -> Written:
+    """Append events in order, all or nothing; the first has sequence `n`.
+
+    Raises: Fenced (stop the run), Conflict (`stream_full`).
+    """
+    answer = await scripts.run(
+        "append",
+        [keys.stream(fence.thread_id), keys.state(fence.thread_id)],
+        str(fence.lane),
+        fence.text,
+        n,
+        max_stream_entries,
+        int(any(payloads.is_effect(payload) for payload, _ in events)),
+        *_event_arguments(events),
+    )
+    return _written(fence, answer)
+
+
+async def renew(scripts: Scripts, fence: Fence) -> Written:
+    """Say that a silent run lives.
+
+    Raises: Fenced (stop the run).
+    """
+    answer = await scripts.run(
+        "renew",
+        [keys.stream(fence.thread_id), keys.state(fence.thread_id)],
+        str(fence.lane),
+        fence.text,
+    )
+    return _written(fence, answer)
+
+
+async def finish(
+    scripts: Scripts,
+    fence: Fence,
+    terminal: TerminalPayload,
+    events: list[tuple[payloads.KnownPayload, bytes]],
+    *,
+    n: int,
+    worker_id: WorkerId,
+    redeliver_after_seconds: float,
+) -> EntryId:
+    """Write the run's last events and its terminal; the lane is free when this answers.
+
+    Returns: the terminal's id, also when it stood already.
+    Raises: Fenced.
+    """
+    answer = await scripts.run(
+        "finish",
+        _keys(fence.thread_id, worker_id),
+        str(fence.lane),
+        fence.text,
+        n,
+        _outcome(terminal),
+        int(redeliver_after_seconds * 1000),
+        _usage_argument(terminal.usage),
+        payloads.encode(terminal),
+        *_event_arguments(events),
+    )
+    word = answer[0].decode()
+    if word not in {"OK", "DUPLICATE"}:
+        raise Fenced(fence.dispatch_id, word)
+    return EntryId(answer[1].decode())
+
+
+async def release(scripts: Scripts, fence: Fence, *, worker_id: WorkerId) -> bool:
+    """Give the dispatch back untouched; False if something visible was done already.
+
+    Raises: Fenced.
+    """
+    answer = await scripts.run(
+        "release", _keys(fence.thread_id, worker_id), str(fence.lane), fence.text
+    )
+    match answer[0].decode():
+        case "OK":
+            return True
+        case "EFFECTS":
+            return False
+        case word:
+            raise Fenced(fence.dispatch_id, word)
+
+
+def _keys(thread_id: ThreadId, worker_id: WorkerId) -> list[str]:
+    return [keys.stream(thread_id), keys.state(thread_id), keys.DUE, keys.runs(worker_id)]
+
+
+def _event_arguments(
+    events: list[tuple[payloads.KnownPayload, bytes]],
+) -> list[str | bytes]:
+    arguments: list[str | bytes] = []
+    for payload, raw in events:
+        arguments += ["e" if payloads.is_ephemeral(payload) else "d", raw]
+    return arguments
+
+
+def _written(fence: Fence, answer: list[Any]) -> Written:
+    match answer[0].decode():
+        case "OK":
+            deadline = answer[2].decode()
+            return Written(EntryId(answer[1].decode()), int(deadline) if deadline else None)
+        case "DUPLICATE":
+            return Written(None, None)
+        case "FULL":
+            raise Conflict(
+                "stream_full",
+                f"Thread {fence.thread_id} is full.",
+                next_step="Raise ARBE_MAX_STREAM_ENTRIES, or go on in a new thread.",
+            )
+        case word:
+            raise Fenced(fence.dispatch_id, word)
+
+
+_NO_USAGE: Final = "0 0 0 0 0 0"
+
+
+def _usage_argument(usage: TokenUsage | None) -> str:
+    if usage is None:
+        return _NO_USAGE
+    return (
+        f"{usage.input} {usage.output} {usage.cache_read} {usage.cache_write} "
+        f"{usage.total_tokens} {usages.cost_nanos(usage)}"
+    )
+
+
+def _outcome(terminal: TerminalPayload) -> str:
+    match terminal:
+        case Completed():
+            return "completed"
+        case Failed():
+            return "failed"
+        case _:
+            return "cancelled"

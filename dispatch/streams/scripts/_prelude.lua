@@ -1,0 +1,45 @@
+-- Shared by every transition. KEYS[1] is the thread's stream, KEYS[2] its state hash.
+-- A script validates everything before its first write: a Lua error does not undo writes.
+local stream, state = KEYS[1], KEYS[2]
+local frames = {}
+
+-- Redis's ms-n as the public, text-ordered id, and its milliseconds.
+local function public(id)
+  local ms, n = string.match(id, '(%d+)-(%d+)')
+  return string.format('%015d_%010d', ms, n), tonumber(ms)
+end
+
+-- Append one entry and remember what followers will be told. seq: durable entries only.
+-- writer: `<run id>:<n>`, entries of a run only. Returns public id, milliseconds, Redis id.
+local function add(payload, seq, writer)
+  local id
+  if seq and writer then
+    id = redis.call('XADD', stream, next_id(), 'p', payload, 's', seq, 'w', writer)
+  elseif seq then
+    id = redis.call('XADD', stream, next_id(), 'p', payload, 's', seq)
+  else
+    id = redis.call('XADD', stream, next_id(), 'p', payload, 'w', writer)
+  end
+  local entry, ms = public(id)
+  local sequence = seq and string.format(',"seq":%d', seq) or ''
+  frames[#frames + 1] = '{"id":"' .. entry .. '","at":' .. string.format('%d', ms)
+    .. sequence .. ',"payload":' .. payload .. '}'
+  return entry, ms, id
+end
+
+-- Tell followers, once per transition: the entries as they are read, one JSON object a line.
+local function tell()
+  redis.call('PUBLISH', stream, table.concat(frames, '\n'))
+end
+
+-- Why a call without a fitting fence is refused.
+local function refusal()
+  local found = redis.call('HMGET', state, 'open', 'deleted')
+  if found[1] then return {'FENCED'} end
+  if found[2] then return {'GONE'} end
+  return {'NO_THREAD'}
+end
+
+local function due_member(lane)
+  return string.sub(stream, 13) .. '|' .. lane
+end

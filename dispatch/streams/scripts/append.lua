@@ -1,0 +1,34 @@
+-- append: a run writes events. Promise: only the holder writes, each event once and in order;
+-- a batch is all or nothing; the lease starts anew (the due index catches up when it is looked at).
+-- ARGV: lane, fence `dispatch,attempt,run`, n of the first event, max stream, effect 0|1, then per
+-- event: d (durable) or e (ephemeral), payload. Answers: OK id cancel | DUPLICATE | GAP last | FULL
+-- | FENCED | GONE | NO_THREAD. cancel: the deadline when the run was asked to end, else ''.
+local lane = ARGV[1]
+local found = redis.call('HMGET', state, 'run:' .. lane, 'n:' .. lane, 'cancel:' .. lane,
+  'effects:' .. lane, 'seq')
+if found[1] ~= ARGV[2] then return refusal() end
+local n, last = tonumber(ARGV[3]), tonumber(found[2])
+if n ~= last + 1 then
+  if n <= last then return {'DUPLICATE'} end
+  return {'GAP', last}
+end
+if redis.call('XLEN', stream) >= tonumber(ARGV[4]) then return {'FULL'} end
+local run = string.match(ARGV[2], '[^,]+$')
+local seq = tonumber(found[5])
+local entry, at
+for i = 6, #ARGV, 2 do
+  if ARGV[i] == 'd' then
+    seq = seq + 1
+    entry, at = add(ARGV[i + 1], seq, run .. ':' .. n)
+  else
+    entry, at = add(ARGV[i + 1], nil, run .. ':' .. n)
+  end
+  n = n + 1
+end
+if ARGV[5] == '1' and not found[4] then
+  redis.call('HSET', state, 'n:' .. lane, n - 1, 'at:' .. lane, at, 'seq', seq, 'effects:' .. lane, 1)
+else
+  redis.call('HSET', state, 'n:' .. lane, n - 1, 'at:' .. lane, at, 'seq', seq)
+end
+tell()
+return {'OK', entry, found[3] or ''}

@@ -1,0 +1,43 @@
+-- finish: running -> done. Promise: exactly one terminal per dispatch; the run's last words ride in
+-- the same call; the lane is free for its next dispatch when this answers; a repeat hears DUPLICATE.
+-- KEYS: stream, state, due, runs. ARGV: lane, fence, n of the first event, outcome, due after ms,
+-- usage (input output cacheRead cacheWrite totalTokens costNanos, space separated), terminal
+-- payload, then per event: d or e, payload. Answers: OK terminal waiting | DUPLICATE terminal |
+-- GAP last | FENCED | GONE | NO_THREAD.
+local due, runs = KEYS[3], KEYS[4]
+local lane, fence = ARGV[1], ARGV[2]
+local found = redis.call('HMGET', state, 'run:' .. lane, 'n:' .. lane, 'seq', 'last:' .. lane)
+if found[1] ~= fence then
+  local ended, terminal = string.match(found[4] or '', '^(%S+) (%S+)$')
+  if ended == fence then return {'DUPLICATE', terminal} end
+  return refusal()
+end
+local n, last = tonumber(ARGV[3]), tonumber(found[2])
+if n ~= last + 1 then return {'GAP', last} end
+local dispatch, run = string.match(fence, '^([^,]+),[^,]+,(.+)$')
+local seq = tonumber(found[3])
+for i = 8, #ARGV, 2 do
+  if ARGV[i] == 'd' then
+    seq = seq + 1
+    add(ARGV[i + 1], seq, run .. ':' .. n)
+  else
+    add(ARGV[i + 1], nil, run .. ':' .. n)
+  end
+  n = n + 1
+end
+seq = seq + 1
+local terminal, at = add(ARGV[7], seq, run .. ':' .. n)
+local names = {'input', 'output', 'cacheRead', 'cacheWrite', 'totalTokens', 'costNanos'}
+local i = 0
+for amount in string.gmatch(ARGV[6], '%d+') do
+  i = i + 1
+  if amount ~= '0' then redis.call('HINCRBY', state, 'usage:' .. names[i], amount) end
+end
+clear_run(lane)
+redis.call('HDEL', state, 'dispatch:' .. dispatch)
+redis.call('HSET', state, 'seq', seq, 'mark', terminal, 'outcome', ARGV[4],
+  'last:' .. lane, fence .. ' ' .. terminal)
+local waiting = free_lane(due, lane, at, now_ms() + ARGV[5])
+redis.call('SREM', runs, due_member(lane))
+tell()
+return {'OK', terminal, waiting}
