@@ -7,7 +7,7 @@ import msgspec
 
 from dispatch.ids import AgentId, EntryId, EnvironmentId, HouseId, SandboxId, ThreadId
 from dispatch.models.houses import TriggerMode
-from dispatch.models.usage import UsageTotals
+from dispatch.payloads.usage import UsageTotals
 
 ThreadStatus = Literal["open", "idle", "running", "completed", "failed", "cancelled"]
 ParentKind = Literal["house", "agent", "thread"]

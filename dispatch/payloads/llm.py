@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from dispatch.models.usage import TokenUsage
+from dispatch.payloads.usage import TokenUsage
 
 ChunkKind = Literal["text", "thinking", "toolCall", "toolOutput"]
 

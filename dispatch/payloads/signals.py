@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from dispatch.models.usage import TokenUsage
+from dispatch.payloads.usage import TokenUsage
 from dispatch.payloads.chat import Author
 
 

@@ -1,0 +1,124 @@
+"""Accept an entry: the one way work begins.
+
+The entry is accepted when the script answers. The hint after it may be lost: the lane stands in
+the due index, and a sweep rings again.
+"""
+
+from typing import Any
+
+import msgspec
+
+from dispatch.errors import Invalid, NotFound, TooLarge
+from dispatch.ids import ThreadId
+from dispatch.models import mentions
+from dispatch.models.houses import Caller
+from dispatch.models.threads import Listener, ThreadAccess
+from dispatch.operations import authorize, open_stream
+from dispatch.operations.record import Record
+from dispatch.payloads.chat import Author, Chat
+from dispatch.streams import threads as streams
+from dispatch.streams.threads import Accepted, Lane
+from dispatch.transport import Hint
+
+
+class Draft(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """What a poster sends. `mentions`: agent handles, with or without `@`."""
+
+    text: str
+    mentions: tuple[str, ...] = ()
+    parts: tuple[dict[str, Any], ...] = ()
+
+
+async def post_entry(
+    record: Record, who: Caller, thread_id: ThreadId, draft: Draft, *, key: str
+) -> Accepted:
+    """Append a member's entry to a thread and wake the agents it concerns.
+
+    Promise: one script on the stream; the same `key` on the same thread answers the same entry.
+    Raises: NotFound, Gone, Invalid (text, mention), Conflict, TooBusy, Unavailable.
+    """
+    by = Author("member", str(who.member_id), who.name)
+    access = await authorize.thread(record, who, thread_id)
+    if _names_unknown(draft, access):
+        access = await authorize.thread(record, who, thread_id, fresh=True)
+    return await accept(record, access, draft, by=by, key=key)
+
+
+async def accept(
+    record: Record, access: ThreadAccess, draft: Draft, *, by: Author, key: str
+) -> Accepted:
+    """Append an entry to a thread the caller was shown to have access to; ring the hints."""
+    _check(draft, record)
+    handles = _handles(draft, access)
+    audience = mentions.audience(access.listeners, by=by, handles=handles)
+    if len(audience) > record.settings.max_dispatches_per_entry:
+        raise Invalid(
+            f"This entry would wake {len(audience)} agents.",
+            next_step="Mention fewer, or raise ARBE_MAX_DISPATCHES_PER_ENTRY.",
+        )
+    chat = Chat(by=by, text=draft.text, mentions=handles, parts=draft.parts, client_key=key)
+    accepted = await _accept_or_open(record, access, chat, key=key, audience=audience)
+    queues = {listener.agent_id: listener.queue for listener in audience}
+    record.transport.ring(
+        [
+            Hint(access.thread_id, agent_id, queues[agent_id])
+            for _, agent_id in accepted.dispatches
+            if agent_id in queues
+        ]
+    )
+    return accepted
+
+
+async def _accept_or_open(
+    record: Record,
+    access: ThreadAccess,
+    chat: Chat,
+    *,
+    key: str,
+    audience: tuple[Listener, ...],
+) -> Accepted:
+    lanes = tuple(Lane(listener.agent_id, listener.max_attempts) for listener in audience)
+    try:
+        return await streams.accept(
+            record.scripts, access.thread_id, chat, key=key, lanes=lanes, settings=record.settings
+        )
+    except NotFound:
+        # The row is there (we have access), so its stream was not opened yet, or was lost.
+        await open_stream.open_stream(record, access.thread_id)
+        return await streams.accept(
+            record.scripts, access.thread_id, chat, key=key, lanes=lanes, settings=record.settings
+        )
+
+
+def _check(draft: Draft, record: Record) -> None:
+    size = len(draft.text.encode("utf-8", "surrogatepass"))
+    if size > record.settings.max_text_bytes:
+        raise TooLarge(
+            "The text", limit_bytes=record.settings.max_text_bytes, setting="ARBE_MAX_TEXT_BYTES"
+        )
+    if not draft.text.strip() and not draft.parts:
+        raise Invalid("An entry needs a `text`.", next_step="Send a text that is not blank.")
+    if "\0" in draft.text or not draft.text.isprintable() and _has_surrogate(draft.text):
+        raise Invalid("The text holds characters that are not text (NUL or lone surrogates).")
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _handles(draft: Draft, access: ThreadAccess) -> tuple[str, ...]:
+    explicit = tuple(handle.removeprefix("@") for handle in draft.mentions)
+    known = {listener.handle for listener in access.listeners}
+    for handle in explicit:
+        if handle not in known:
+            raise NotFound(
+                "agent", f"@{handle}", next_step="See who is there with `arbe agent list`."
+            )
+    in_text = tuple(handle for handle in mentions.mentioned(draft.text) if handle in known)
+    return tuple(dict.fromkeys(explicit + in_text))
+
+
+def _names_unknown(draft: Draft, access: ThreadAccess) -> bool:
+    known = {listener.handle for listener in access.listeners}
+    named = {*(handle.removeprefix("@") for handle in draft.mentions)}
+    return not known.issuperset(named | set(mentions.mentioned(draft.text)))

@@ -1,0 +1,71 @@
+"""The record as one process holds it: its settings, its connections, its caches."""
+
+from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+
+import anyio
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from dispatch.config import Settings
+from dispatch.errors import Invalid
+from dispatch.operations.remembered import Remembered
+from dispatch.models.houses import Caller
+from dispatch.models.threads import ThreadAccess
+from dispatch.ids import MemberId, ThreadId
+from dispatch.stores.postgres import engine
+from dispatch.streams.connection import Connection
+from dispatch.streams.scripts import Scripts
+from dispatch.transport import Transport
+
+
+class Record:
+    """Everything an operation needs. Make it inside a running loop with `open_record`."""
+
+    def __init__(self, settings: Settings) -> None:
+        database_url = _required(settings.database_url.get_secret_value(), "DATABASE_URL")
+        stream_url = _required(settings.stream_url.get_secret_value(), "STREAM_URL")
+        self.settings = settings
+        self.members: AsyncEngine = engine.make_engine(
+            database_url, role="arbe_api", settings=settings
+        )
+        """Postgres under row level security, for what callers ask."""
+        self.projector: AsyncEngine = engine.make_engine(
+            database_url, role="arbe_worker", settings=settings
+        )
+        """Postgres as the hands see it: every thread, few columns."""
+        self.connection = Connection(
+            stream_url, timeout_seconds=settings.stream_timeout_seconds
+        )
+        self.scripts = Scripts(self.connection)
+        self.transport = Transport(settings)
+        ttl_seconds = settings.authorization_cache_seconds
+        self.callers: Remembered[str, Caller] = Remembered(ttl_seconds)
+        self.accesses: Remembered[tuple[MemberId, ThreadId], ThreadAccess] = Remembered(
+            ttl_seconds
+        )
+
+    async def close(self) -> None:
+        """Let calls under way end and give every connection back."""
+        await anyio.to_thread.run_sync(self.transport.close)
+        await self.connection.close()
+        await self.members.dispose()
+        await self.projector.dispose()
+
+
+@asynccontextmanager
+async def open_record(settings: Settings) -> AsyncIterator[Record]:
+    """Hold a record open for the length of a block."""
+    record = Record(settings)
+    try:
+        yield record
+    finally:
+        await record.close()
+
+
+def _required(value: str, name: str) -> str:
+    if not value:
+        raise Invalid(
+            f"{name} is not set.",
+            next_step=f"Set {name}, or start everything on this machine with `arbe up`.",
+        )
+    return value

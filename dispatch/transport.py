@@ -1,0 +1,210 @@
+"""Sends tasks by name; the only module of the record that knows Celery and kombu.
+
+A hint may be lost, doubled or forged without harm: the due index remembers the work. So hints
+leave in the background, on one OS thread with one broker connection, and a dead broker costs a
+log line. On a Redis broker a batch of hints is one LPUSH of ready-made Celery messages, since
+Celery's own publisher costs more than everything else in accepting an entry (celery.amqp
+builds ~0.3 ms of headers); a test holds their form against Celery's.
+"""
+
+import base64
+import json
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+from uuid import uuid4
+
+import msgspec
+from celery import Celery
+from kombu import Connection, Queue
+from kombu.exceptions import OperationalError
+
+from dispatch import log, task_names
+from dispatch.config import Settings
+from dispatch.errors import Unavailable
+from dispatch.ids import AgentId, ThreadId
+
+_log = log.get(__name__)
+_MAX_PENDING: Final = 10_000
+"""Hints kept while the broker is slow; beyond it the oldest are left to the due index."""
+
+
+class Hint(msgspec.Struct, frozen=True):
+    """ "Look at this lane", for a worker of this queue."""
+
+    thread_id: ThreadId
+    lane: AgentId
+    queue: str
+
+
+def celery_settings(settings: Settings) -> dict[str, Any]:
+    """Return the Celery configuration that producers and workers share."""
+    is_redis = settings.broker.startswith(("redis", "rediss"))
+    return {
+        "broker_url": settings.broker,
+        "broker_transport_options": _REDIS_OPTIONS if is_redis else _AMQP_OPTIONS,
+        "broker_connection_timeout": 3,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_ignore_result": True,
+        "task_default_queue": task_names.TURNS_QUEUE,
+        "task_default_queue_type": "classic" if is_redis else "quorum",
+        "task_default_exchange_type": "direct",
+        "worker_send_task_events": False,
+        "worker_enable_remote_control": False,
+    }
+
+
+# kombu passes socket_timeout=None by default, and a silent broker then blocks for ever.
+_REDIS_OPTIONS: Final = {
+    "socket_timeout": 5,
+    "socket_connect_timeout": 3,
+    "socket_keepalive": True,
+    "health_check_interval": 5,
+    "global_keyprefix": "arbe:broker:",
+    "priority_steps": [0],
+    "visibility_timeout": 3600,
+    "unacked_restore_interval": 10,
+    "unacked_restore_throttle": 1,
+}
+_AMQP_OPTIONS: Final = {"confirm_publish": True, "read_timeout": 5, "write_timeout": 5}
+
+
+class Transport:
+    """One process's way to the broker. Make it once; close it at the end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._app = Celery("arbe-producer", set_as_current=False)
+        self._app.conf.update(celery_settings(settings))
+        self._is_redis = settings.broker.startswith(("redis", "rediss"))
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="arbe-hints")
+        self._lock = threading.Lock()
+        self._pending: list[Hint] = []
+        self._connection: Connection | None = None
+        self._declared: set[str] = set()
+
+    def ring(self, hints: Sequence[Hint]) -> None:
+        """Send hints soon, in the background; never blocks and never raises."""
+        with self._lock:
+            idle = not self._pending
+            self._pending.extend(hints)
+            del self._pending[:-_MAX_PENDING]
+        if idle and hints:
+            self._executor.submit(self._flush)
+
+    def check(self) -> None:
+        """Return if the broker answers. Blocks; call it on an OS thread.
+
+        Raises: Unavailable.
+        """
+        try:
+            with self._app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=3)
+        except (OperationalError, OSError) as error:
+            raise Unavailable("The broker", cause=type(error).__name__) from error
+
+    def close(self) -> None:
+        """Send what is pending, then disconnect. Waits a few seconds at most."""
+        self._executor.submit(self._disconnect)
+        self._executor.shutdown(wait=True)
+
+    def _flush(self) -> None:
+        with self._lock:
+            batch, self._pending = self._pending, []
+        try:
+            self._publish(batch)
+        except Exception as error:  # noqa: BLE001 - whatever the broker does, the sweep rings again
+            self._disconnect()
+            _log.warning("hints.lost", count=len(batch), cause=repr(error))
+
+    def _publish(self, batch: list[Hint]) -> None:
+        connection = self._connection or self._connect()
+        by_queue: dict[str, list[Hint]] = {}
+        for hint in batch:
+            by_queue.setdefault(hint.queue, []).append(hint)
+        for queue, hints in by_queue.items():
+            if self._is_redis:
+                client = connection.default_channel.client
+                client.lpush(queue, *(redis_message(hint) for hint in hints))
+            else:
+                self._publish_amqp(connection, queue, hints)
+
+    def _publish_amqp(self, connection: Connection, queue: str, hints: list[Hint]) -> None:
+        with self._app.amqp.Producer(connection.default_channel) as producer:
+            for hint in hints:
+                message = self._app.amqp.as_task_v2(
+                    str(uuid4()),
+                    task_names.RUN_LANE,
+                    args=(str(hint.thread_id), str(hint.lane)),
+                    ignore_result=True,
+                )
+                producer.publish(
+                    message.body,
+                    exchange="",
+                    routing_key=queue,
+                    declare=[] if queue in self._declared else [amqp_queue(queue)],
+                    serializer="json",
+                    headers=message.headers,
+                    delivery_mode=2,
+                    retry=False,
+                    **message.properties,
+                )
+                self._declared.add(queue)
+
+    def _connect(self) -> Connection:
+        self._connection = self._app.connection_for_write()
+        self._connection.ensure_connection(max_retries=1, timeout=3)
+        self._declared.clear()
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def amqp_queue(name: str) -> Queue:
+    """Return the declaration of a durable quorum queue."""
+    return Queue(name, exchange="", routing_key=name, queue_arguments={"x-queue-type": "quorum"})
+
+
+def redis_message(hint: Hint) -> str:
+    """Return a hint as Celery's protocol 2 message in kombu's Redis envelope."""
+    task_id = str(uuid4())
+    arguments = [str(hint.thread_id), str(hint.lane)]
+    body = json.dumps([arguments, {}, _NO_EMBED]).encode()
+    return json.dumps(
+        {
+            "body": base64.b64encode(body).decode(),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": {
+                "lang": "py",
+                "task": task_names.RUN_LANE,
+                "id": task_id,
+                "root_id": task_id,
+                "parent_id": None,
+                "group": None,
+                "argsrepr": "",
+                "kwargsrepr": "",
+                "retries": 0,
+                "timelimit": [None, None],
+                "ignore_result": True,
+            },
+            "properties": {
+                "correlation_id": task_id,
+                "reply_to": "",
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": "", "routing_key": hint.queue},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": str(uuid4()),
+            },
+        }
+    )
+
+
+_NO_EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
