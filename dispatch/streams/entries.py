@@ -9,9 +9,18 @@ import msgspec
 
 from dispatch import payloads
 from dispatch.errors import Gone, NotFound
-from dispatch.ids import BEGINNING, EntryId, ThreadId, entry_id_of, milliseconds_of, redis_id_of
+from dispatch.ids import (
+    BEGINNING,
+    EntryId,
+    RunId,
+    ThreadId,
+    entry_id_of,
+    milliseconds_of,
+    redis_id_of,
+)
 from dispatch.streams import keys
 from dispatch.streams.connection import Connection
+from dispatch.streams.scripts import Scripts
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -120,13 +129,25 @@ async def state_fields(connection: Connection, thread_id: ThreadId) -> dict[str,
     return {_text(name): _text(value) for name, value in _pairs(found)}
 
 
-async def discard(
-    connection: Connection, thread_id: ThreadId, entry_ids: list[EntryId]
+async def discard_chunks(
+    scripts: Scripts, thread_id: ThreadId, run_id: RunId, *, start: EntryId, end: EntryId
 ) -> None:
-    """Delete ephemeral entries whose message has landed; the state does not change by it."""
-    for start in range(0, len(entry_ids), 200):
-        batch = [redis_id_of(entry_id) for entry_id in entry_ids[start : start + 200]]
-        await connection.call("XDEL", keys.stream(thread_id), *batch)
+    """Delete a run's chunks after `start` and before `end`, which a finished message replaced.
+
+    Promise: nothing but chunks of that run goes; the state does not change. Repeatable.
+    """
+    cursor, last = redis_id_of(start), redis_id_of(end)
+    while True:
+        answer = await scripts.run(
+            "compact",
+            [keys.stream(thread_id), keys.state(thread_id)],
+            run_id,
+            cursor,
+            last,
+        )
+        if answer[0] == b"OK":
+            return
+        cursor = answer[1].decode()
 
 
 def _entry(row: Any) -> Entry:

@@ -55,8 +55,7 @@ async def expire(
 
 async def list_due(connection: Connection, *, limit: int) -> list[LaneRef]:
     """Return lanes somebody must look at now, the longest due first."""
-    seconds, micros = await connection.call("TIME")
-    now = int(seconds) * 1000 + int(micros) // 1000
+    now = await now_ms(connection)
     found = await connection.call(
         "ZRANGEBYSCORE", keys.DUE, "-inf", now, "LIMIT", 0, limit
     )
@@ -65,8 +64,7 @@ async def list_due(connection: Connection, *, limit: int) -> list[LaneRef]:
 
 async def beat(connection: Connection, worker_id: WorkerId) -> None:
     """Say that a worker process lives."""
-    seconds, micros = await connection.call("TIME")
-    now = int(seconds) * 1000 + int(micros) // 1000
+    now = await now_ms(connection)
     await connection.call("ZADD", keys.WORKERS, now, worker_id)
 
 
@@ -79,8 +77,7 @@ async def list_dead_workers(
     connection: Connection, *, dead_after_seconds: float, limit: int
 ) -> list[WorkerId]:
     """Return worker processes that did not beat for that long."""
-    seconds, micros = await connection.call("TIME")
-    now = int(seconds) * 1000 + int(micros) // 1000
+    now = await now_ms(connection)
     found = await connection.call(
         "ZRANGEBYSCORE",
         keys.WORKERS,
@@ -91,6 +88,30 @@ async def list_dead_workers(
         limit,
     )
     return [WorkerId(worker.decode()) for worker in found]
+
+
+async def is_dead(
+    connection: Connection, worker_id: WorkerId, *, dead_after_seconds: float
+) -> bool:
+    """Tell whether a worker process has beaten before and then stopped for that long.
+
+    One that is not in the index is not known dead: it left by itself, or the index was lost;
+    its runs end with their leases.
+    """
+    last = await beat_at(connection, worker_id)
+    return last is not None and await now_ms(connection) - last > dead_after_seconds * 1000
+
+
+async def beat_at(connection: Connection, worker_id: WorkerId) -> int | None:
+    """Return when a worker process last beat, in Unix milliseconds of Redis's clock."""
+    score = await connection.call("ZSCORE", keys.WORKERS, worker_id)
+    return int(float(score)) if score is not None else None
+
+
+async def now_ms(connection: Connection) -> int:
+    """Return Redis's clock in Unix milliseconds."""
+    seconds, micros = await connection.call("TIME")
+    return int(seconds) * 1000 + int(micros) // 1000
 
 
 async def list_runs(connection: Connection, worker_id: WorkerId) -> list[LaneRef]:

@@ -1,0 +1,96 @@
+"""Signs of life of one worker process and of all its runs, from one place.
+
+The beats run on the loop the turns live on: a turn that blocks the loop stops them all, and the
+whole process is then reaped, which is right. Concurrent renewals leave as one batch to Redis.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from dispatch import clock, log
+from dispatch.config import Settings
+from dispatch.errors import ArbeError, Unavailable
+from dispatch.ids import WorkerId
+from dispatch.streams import lanes
+from dispatch.streams.connection import Connection
+from workers.outcomes import Interrupted
+from workers.writer import RunWriter
+
+_log = log.get(__name__)
+_TICK_SECONDS: Final = 1.0
+"""A run is renewed at most this late after `heartbeat_seconds` of silence."""
+
+
+class Heartbeats:
+    """Keeps a process and its runs alive in the eyes of the record."""
+
+    def __init__(
+        self, connection: Connection, *, worker_id: WorkerId, settings: Settings
+    ) -> None:
+        self.worker_id = worker_id
+        self._connection = connection
+        self._settings = settings
+        self._writers: set[RunWriter] = set()
+        self._draining = False
+
+    @property
+    def draining(self) -> bool:
+        """Tell whether this process takes no new work."""
+        return self._draining
+
+    @contextmanager
+    def tracking(self, writer: RunWriter) -> Iterator[None]:
+        """Renew a run for the length of a block: until its end is recorded."""
+        self._writers.add(writer)
+        try:
+            yield
+        finally:
+            self._writers.discard(writer)
+
+    async def beat_for_ever(self) -> None:
+        """Beat until cancelled; an unreachable Redis is survived, not reported twice a second."""
+        last_beat = -self._settings.heartbeat_seconds
+        while True:
+            if clock.monotonic_seconds() - last_beat >= self._settings.heartbeat_seconds:
+                last_beat = clock.monotonic_seconds()
+                await self._beat()
+            await asyncio.gather(*(self._renew(writer) for writer in self._silent()))
+            await asyncio.sleep(_TICK_SECONDS)
+
+    async def drain(self) -> None:
+        """Stop taking work; end the runs: untouched ones now, the others after `drain_seconds`."""
+        self._draining = True
+        deadline = clock.monotonic_seconds() + self._settings.drain_seconds
+        for writer in tuple(self._writers):
+            if not writer.has_effects:
+                writer.stop(Interrupted(why="drain"))
+        while self._writers and clock.monotonic_seconds() < deadline:
+            await asyncio.sleep(0.1)
+        for writer in tuple(self._writers):
+            writer.stop(Interrupted(why="drain"))
+        if self._writers:
+            _log.info("worker.drained_by_force", runs=len(self._writers))
+
+    def _silent(self) -> list[RunWriter]:
+        return [
+            writer
+            for writer in self._writers
+            if writer.silent_seconds >= self._settings.heartbeat_seconds
+            and not writer.stopped.done()
+        ]
+
+    async def _beat(self) -> None:
+        try:
+            await lanes.beat(self._connection, self.worker_id)
+        except Unavailable as error:
+            _log.warning("worker.beat_missed", cause=str(error))
+
+    async def _renew(self, writer: RunWriter) -> None:
+        try:
+            await writer.renew()
+        except ArbeError as error:
+            _log.warning(
+                "run.renewal_failed", dispatch_id=writer.fence.dispatch_id, cause=error.code
+            )

@@ -1,0 +1,190 @@
+"""A turn, from claim to finish: the loop a hint starts.
+
+    claim ─▶ witness on the row ─▶ agent ─▶ terminal ─▶ row ─▶ claim again, until nothing waits
+
+A death after any step is harmless: the lane stands in the due index until its terminal is written.
+"""
+
+import asyncio
+from typing import Final, assert_never
+
+from dispatch import log, payloads
+from dispatch.errors import ArbeError, Fenced, Invalid, Unavailable
+from dispatch.ids import new_run_id
+from dispatch.models.houses import Agent
+from dispatch.operations import project
+from dispatch.operations.record import Record
+from dispatch.payloads.chat import Chat
+from dispatch.payloads.signals import Cancelled as CancelledSignal
+from dispatch.payloads.signals import Completed as CompletedSignal
+from dispatch.payloads.signals import Failed as FailedSignal
+from dispatch.payloads.signals import Terminal
+from dispatch.stores.postgres import agents, engine
+from dispatch.streams import lanes, runs
+from dispatch.streams.lanes import LaneRef
+from dispatch.streams.runs import Claimed
+from workers.agents import TurnRequest, registry
+from workers.hands import TurnHands
+from workers.heartbeat import Heartbeats
+from workers.outcomes import Cancelled, Completed, Failed, Interrupted, LeaseLost, Outcome
+from workers.writer import RunWriter
+
+_log = log.get(__name__)
+_UNWIND_SECONDS: Final = 5.0
+"""A stopped agent may clean up for this long; less than the cancel grace."""
+
+
+async def run_lane(record: Record, heartbeats: Heartbeats, ref: LaneRef) -> int:
+    """Run the lane's dispatches, one after the other, until none is left for us.
+
+    Promise: at most one open run per lane, whoever else was hinted; returns how many ran here.
+    """
+    count = 0
+    while not heartbeats.draining:
+        claimed = await _claim(record, heartbeats, ref)
+        if claimed is None:
+            break
+        count += 1
+        if not await _run(record, heartbeats, claimed):
+            break
+    return count
+
+
+async def _claim(record: Record, heartbeats: Heartbeats, ref: LaneRef) -> Claimed | None:
+    run_id = new_run_id()
+    for _ in range(2):
+        answer = await runs.claim(
+            record.scripts,
+            ref.thread_id,
+            ref.lane,
+            run_id=run_id,
+            worker_id=heartbeats.worker_id,
+            lease_seconds=record.settings.lease_seconds,
+            run_timeout_seconds=record.settings.run_timeout_seconds,
+        )
+        if isinstance(answer, Claimed):
+            return answer
+        if answer.reason != "expired":
+            return None
+        # The holder's lease is over and nobody has looked yet: we do, then ask again.
+        await lanes.expire(record.scripts, ref, settings=record.settings)
+    return None
+
+
+async def _run(record: Record, heartbeats: Heartbeats, claimed: Claimed) -> bool:
+    """Take one claimed turn; tell whether the lane may be asked for the next."""
+    fence = claimed.fence
+    writer = RunWriter(
+        record.scripts,
+        record.connection,
+        fence=fence,
+        started_id=claimed.started_id,
+        worker_id=heartbeats.worker_id,
+        settings=record.settings,
+    )
+    fields = {"thread_id": str(fence.thread_id), "dispatch_id": fence.dispatch_id}
+    _log.info("run.claimed", attempt=fence.attempt, run_id=fence.run_id, **fields)
+    # The beat goes on until the end is recorded: no reaper may come between.
+    with heartbeats.tracking(writer):
+        outcome = await _outcome(record, writer, claimed)
+        recorded = await _record_outcome(writer, outcome)
+    _log.info("run.ended", outcome=type(outcome).__name__, recorded=recorded, **fields)
+    try:
+        await project.project(record, fence.thread_id)
+    except Unavailable as error:
+        _log.warning("row.lags", cause=error.server, **fields)
+    return recorded and not isinstance(outcome, Interrupted)
+
+
+async def _outcome(record: Record, writer: RunWriter, claimed: Claimed) -> Outcome:
+    try:
+        request = await _request(record, claimed)
+    except Unavailable as error:
+        # Without its witness on the row a run may do nothing visible.
+        return Interrupted(why=f"{error.server} unavailable")
+    except ArbeError as error:
+        return Failed(reason=error.code, message=str(error))
+    agent = asyncio.create_task(_take_turn(record, writer, request))
+    await asyncio.wait({agent, writer.stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if not agent.done():
+        agent.cancel()
+        await asyncio.wait({agent}, timeout=_UNWIND_SECONDS)
+    if writer.stopped.done():
+        return writer.stopped.result()
+    return agent.result()
+
+
+async def _request(record: Record, claimed: Claimed) -> TurnRequest:
+    """Read what the turn needs, after the row has witnessed that the run started.
+
+    Raises: NotFound (the agent is gone), Invalid (the entry cannot be read), Unavailable.
+    """
+    fence = claimed.fence
+    await project.project(record, fence.thread_id)
+    async with engine.as_worker(record.projector) as connection:
+        agent: Agent = await agents.get(connection, fence.lane)
+    entry = payloads.decode(claimed.entry)
+    if not isinstance(entry, Chat):
+        raise Invalid("The dispatch's entry is not a chat entry.")
+    return TurnRequest(
+        thread_id=fence.thread_id,
+        dispatch_id=fence.dispatch_id,
+        attempt=fence.attempt,
+        run_id=fence.run_id,
+        agent=agent,
+        text=entry.text,
+    )
+
+
+async def _take_turn(record: Record, writer: RunWriter, request: TurnRequest) -> Outcome:
+    hands = TurnHands(writer, thread_id=request.thread_id, settings=record.settings)
+    try:
+        runner = await asyncio.to_thread(registry.find, request.agent.runner)
+        return await runner(request, hands)
+    except Fenced:
+        return LeaseLost()
+    except Exception as error:
+        # Whatever an agent's code does, its thread is told and the worker goes on.
+        _log.exception("agent.failed", dispatch_id=request.dispatch_id)
+        reason = error.code if isinstance(error, ArbeError) else "agent_error"
+        return Failed(reason=reason, message=log.scrub(f"{type(error).__name__}: {error}"))
+
+
+async def _record_outcome(writer: RunWriter, outcome: Outcome) -> bool:
+    """Write the ending; False if it is not ours to write, or could not be."""
+    try:
+        if isinstance(outcome, Interrupted) and await writer.release():
+            return True
+        terminal = _terminal(writer, outcome)
+        if terminal is None:
+            return False
+        await writer.finish(terminal)
+    except (Fenced, Unavailable) as error:
+        _log.warning("run.end_unrecorded", cause=str(error))
+        return False
+    return True
+
+
+def _terminal(writer: RunWriter, outcome: Outcome) -> Terminal | None:
+    dispatch_id, run_id = writer.fence.dispatch_id, writer.fence.run_id
+    match outcome:
+        case Completed(usage=usage):
+            return CompletedSignal(dispatch_id=dispatch_id, run_id=run_id, usage=usage)
+        case Failed(reason=reason, message=message, usage=usage):
+            return FailedSignal(
+                dispatch_id=dispatch_id,
+                run_id=run_id,
+                reason=reason,
+                message=message,
+                usage=usage,
+            )
+        case Interrupted(why=why):
+            return FailedSignal(
+                dispatch_id=dispatch_id, run_id=run_id, reason="interrupted", message=why
+            )
+        case Cancelled():
+            return CancelledSignal(dispatch_id=dispatch_id, run_id=run_id, reason="requested")
+        case LeaseLost():
+            return None
+        case _:
+            assert_never(outcome)

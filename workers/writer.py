@@ -1,0 +1,244 @@
+"""The one voice of a run: its events go to the stream in order, fenced and numbered, or not at all.
+
+Chunks are gathered for a moment and joined, so that a model's words cost one call to Redis per
+`chunk_seconds`, not one each; everything else is written at once, together with what waits before it.
+Not guaranteed: that a run whose record cannot be reached gets its events written; it gives up
+after two thirds of its lease, before anybody else may be given its lane.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from dispatch import clock, log, payloads
+from dispatch.config import Settings
+from dispatch.errors import Fenced, TooLarge, Unavailable
+from dispatch.ids import EntryId, WorkerId
+from dispatch.payloads.llm import Assistant, Chunk, ToolResult
+from dispatch.payloads.signals import Terminal
+from dispatch.streams import entries, runs
+from dispatch.streams.connection import Connection
+from dispatch.streams.runs import Fence, Written
+from dispatch.streams.scripts import Scripts
+from workers.outcomes import Cancelled, Interrupted, LeaseLost
+
+_log = log.get(__name__)
+Answer = TypeVar("Answer")
+_RETRY_SECONDS: Final = 0.25
+Stop = Cancelled | Interrupted | LeaseLost
+
+
+class RunWriter:
+    """Writes for one run from its claim to its end. One loop, many tasks; never two at once."""
+
+    def __init__(
+        self,
+        scripts: Scripts,
+        connection: Connection,
+        *,
+        fence: Fence,
+        started_id: EntryId,
+        worker_id: WorkerId,
+        settings: Settings,
+    ) -> None:
+        self.fence = fence
+        self.stopped: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
+        """Set once, when the run must end though its agent has not: why."""
+        self.has_effects = False
+        """A follower may have seen something of this run: it must not be repeated."""
+        self._scripts = scripts
+        self._connection = connection
+        self._worker_id = worker_id
+        self._settings = settings
+        self._next_n = 1
+        self._lock = asyncio.Lock()
+        self._chunks: list[Chunk] = []
+        self._chunk_bytes = 0
+        self._flushed_at = 0.0
+        self._timer: asyncio.Task[None] | None = None
+        self._writes: set[asyncio.Task[None]] = set()
+        self._compacted_to = started_id
+        self._confirmed_at = clock.monotonic_seconds()
+
+    @property
+    def silent_seconds(self) -> float:
+        """Return how long ago the record last heard of this run."""
+        return clock.monotonic_seconds() - self._confirmed_at
+
+    def stop(self, why: Stop) -> None:
+        """Ask the run to end; the first reason stays."""
+        if not self.stopped.done():
+            self.stopped.set_result(why)
+
+    async def emit(self, payload: payloads.LLMPayload) -> None:
+        """Append an event; a chunk may wait up to `chunk_seconds` first.
+
+        Raises: Fenced (the run must end), TooLarge, Conflict (`stream_full`).
+        """
+        if isinstance(payload, Chunk):
+            await self._gather(payload)
+            return
+        raw = payloads.encode(payload)
+        if len(raw) > self._settings.max_payload_bytes:
+            raise TooLarge(
+                f"A {payloads.type_of(payload)} event",
+                limit_bytes=self._settings.max_payload_bytes,
+                setting="ARBE_MAX_PAYLOAD_BYTES",
+            )
+        await self._unbroken(self._write(payload, raw))
+
+    async def renew(self) -> None:
+        """Say that the run lives, if it was silent."""
+        written = await self._confirm(lambda: runs.renew(self._scripts, self.fence))
+        self._heed(written)
+
+    async def finish(self, terminal: Terminal) -> EntryId:
+        """Write what waits and the terminal, in one call.
+
+        Raises: Fenced, Unavailable (given up; the lease will end by itself).
+        """
+        async with self._lock:
+            events = self._take_chunks()
+            return await self._confirm(
+                lambda: runs.finish(
+                    self._scripts,
+                    self.fence,
+                    terminal,
+                    events,
+                    n=self._next_n,
+                    worker_id=self._worker_id,
+                    redeliver_after_seconds=self._settings.redeliver_after_seconds,
+                )
+            )
+
+    async def release(self) -> bool:
+        """Give the dispatch back untouched; False if something visible was done."""
+        async with self._lock:
+            return await self._confirm(
+                lambda: runs.release(self._scripts, self.fence, worker_id=self._worker_id)
+            )
+
+    async def _gather(self, chunk: Chunk) -> None:
+        self._chunk_bytes += len(chunk.delta or "")
+        if self._chunks and _continues(self._chunks[-1], chunk):
+            last = self._chunks[-1]
+            joined = (last.delta or "") + (chunk.delta or "")
+            self._chunks[-1] = msgspec.structs.replace(last, delta=joined)
+        else:
+            self._chunks.append(chunk)
+        waited = clock.monotonic_seconds() - self._flushed_at
+        if (
+            waited >= self._settings.chunk_seconds
+            or self._chunk_bytes >= self._settings.chunk_bytes
+        ):
+            await self._unbroken(self._flush())
+        elif self._timer is None or self._timer.done():
+            self._timer = asyncio.create_task(self._flush_later())
+
+    async def _flush_later(self) -> None:
+        await asyncio.sleep(self._settings.chunk_seconds)
+        try:
+            await self._flush()
+        except (Fenced, Unavailable):
+            # `stopped` is set: the turn ends, and the next emit says the same to the agent.
+            _log.info("chunks.dropped", dispatch_id=self.fence.dispatch_id)
+
+    async def _unbroken(self, write: Coroutine[Any, Any, None]) -> None:
+        """Let a write run to its answer though its caller is cancelled: `n` must stay known."""
+        task = asyncio.create_task(write)
+        self._writes.add(task)
+        task.add_done_callback(self._forget)
+        await asyncio.shield(task)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._writes.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.info("write.refused", dispatch_id=self.fence.dispatch_id)
+
+    async def _write(self, payload: payloads.LLMPayload, raw: bytes) -> None:
+        async with self._lock:
+            entry_id = await self._append([*self._take_chunks(), (payload, raw)])
+        if isinstance(payload, Assistant | ToolResult) and entry_id is not None:
+            await self._compact(entry_id)
+
+    async def _flush(self) -> None:
+        async with self._lock:
+            await self._append(self._take_chunks())
+
+    def _take_chunks(self) -> list[tuple[payloads.KnownPayload, bytes]]:
+        chunks, self._chunks, self._chunk_bytes = self._chunks, [], 0
+        self._flushed_at = clock.monotonic_seconds()
+        return [(chunk, payloads.encode(chunk)) for chunk in chunks]
+
+    async def _append(
+        self, events: list[tuple[payloads.KnownPayload, bytes]]
+    ) -> EntryId | None:
+        if not events:
+            return None
+        written = await self._confirm(
+            lambda: runs.append(
+                self._scripts,
+                self.fence,
+                events,
+                n=self._next_n,
+                # The poster is refused at the limit; a run under way may still end its turn.
+                max_stream_entries=2 * self._settings.max_stream_entries,
+            )
+        )
+        self._next_n += len(events)
+        self.has_effects = True
+        self._heed(written)
+        return written.entry_id
+
+    async def _confirm(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Send one write until it is answered; every write may be sent twice."""
+        while True:
+            asked_at = clock.monotonic_seconds()
+            try:
+                answer = await call()
+            except Fenced:
+                self.stop(LeaseLost())
+                raise
+            except Unavailable:
+                if self.give_up():
+                    raise
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            self._confirmed_at = asked_at
+            return answer
+
+    def give_up(self) -> bool:
+        """Stop the run if its lease may soon be over unheard; tell whether it was.
+
+        Counted from before the last confirmed request, so we give up before the record does.
+        """
+        if self.silent_seconds < self._settings.lease_seconds * 2 / 3:
+            return False
+        self.stop(LeaseLost())
+        return True
+
+    def _heed(self, written: Written) -> None:
+        if written.cancel_deadline_ms is not None:
+            self.stop(Cancelled())
+
+    async def _compact(self, message_end: EntryId) -> None:
+        """Delete the chunks a finished message replaces. Missed ones are only clutter."""
+        start, self._compacted_to = self._compacted_to, message_end
+        try:
+            await entries.discard_chunks(
+                self._scripts, self.fence.thread_id, self.fence.run_id, start=start, end=message_end
+            )
+        except Unavailable:
+            _log.info("chunks.kept", dispatch_id=self.fence.dispatch_id)
+
+
+def _continues(last: Chunk, chunk: Chunk) -> bool:
+    """Tell whether two chunks are pieces of one text, so that they may be joined."""
+    return (
+        chunk.kind in {"text", "thinking", "toolOutput"}
+        and not chunk.replace
+        and msgspec.structs.replace(chunk, delta=None)
+        == msgspec.structs.replace(last, delta=None, replace=False)
+    )
