@@ -1,0 +1,121 @@
+"""The demo agent: deterministic, needs no key, and really works.
+
+An ordinary text is answered by quoting it. A text that begins with one of these words is an
+order: `run: <command>` runs it in the thread's sandbox, `sleep: <seconds>` says so and waits,
+`mute: <seconds>` waits without a word, `fail: <text>` fails. Mentions in front are skipped.
+"""
+
+import asyncio
+import math
+import re
+from typing import Final
+
+from dispatch.errors import Invalid, Unavailable
+from workers.agents import Hands, TurnRequest
+from workers.agents.transcript import Transcript
+from workers.outcomes import AgentOutcome, Completed, Failed
+from workers.sandboxes import CommandResult
+
+MAX_WAIT_SECONDS: Final = 3600.0
+"""Below the run's own time limit (`run_timeout_seconds`), so the answer can still come."""
+MAX_QUOTE_CHARACTERS: Final = 280
+"""A long text must not make an answer that streams for minutes."""
+
+_MENTIONS: Final = re.compile(r"(?:@[a-z][a-z0-9_-]*[,:]?\s+)+")
+_ORDER: Final = re.compile(r"(run|sleep|mute|fail):(.*)", re.DOTALL | re.IGNORECASE)
+
+
+async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
+    """Take one turn.
+
+    Promise: the same text makes the same words. A command's intent stands on the stream before
+    the command starts. Only a cancellation ends it without an outcome.
+    """
+    transcript = Transcript(request, hands)
+    text = _MENTIONS.sub("", request.text.strip(), count=1) if request.text else ""
+    order = _ORDER.match(text)
+    if order is None:
+        await transcript.say(_answer(text))
+        return Completed(usage=transcript.usage)
+    word, rest = order[1].lower(), order[2].strip()
+    match word:
+        case "run":
+            await _run_command(transcript, hands, rest)
+        case "fail":
+            message = rest or "The demo agent was asked to fail."
+            return Failed(reason="agent_error", message=message, usage=transcript.usage)
+        case _:
+            await _wait(transcript, word, rest)
+    return Completed(usage=transcript.usage)
+
+
+def _answer(text: str) -> str:
+    if not text:
+        return "You said nothing. Try: run: uname -a"
+    quote = text if len(text) <= MAX_QUOTE_CHARACTERS else f"{text[:MAX_QUOTE_CHARACTERS]}…"
+    count = len(text.split())
+    return f"You said: “{quote}” That is {count} {'word' if count == 1 else 'words'}."
+
+
+async def _wait(transcript: Transcript, word: str, rest: str) -> None:
+    seconds = _seconds(rest)
+    if seconds is None:
+        await transcript.say(
+            f"“{rest[:MAX_QUOTE_CHARACTERS]}” is not a number of seconds between 0 and "
+            f"{MAX_WAIT_SECONDS:g}. Try: {word}: 3"
+        )
+        return
+    if word == "sleep":
+        await transcript.begin(f"Sleeping {seconds:g} s … ")
+    await asyncio.sleep(seconds)
+    await transcript.say(
+        "Awake again." if word == "sleep" else f"I was mute for {seconds:g} s."
+    )
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and 0 <= seconds <= MAX_WAIT_SECONDS else None
+
+
+async def _run_command(transcript: Transcript, hands: Hands, command: str) -> None:
+    if not command:
+        await transcript.say("There is no command to run. Try: run: uname -a")
+        return
+    call = await transcript.call_tool("run_command", {"command": command})
+    try:
+        result = await hands.run_command(command, call.show)
+    except (Invalid, Unavailable) as problem:
+        await call.answer(str(problem), details={}, is_error=True)
+        await transcript.say("The command did not run.")
+        return
+    await call.answer(_seen(result), details=_details(result), is_error=result.exit_code != 0)
+    await transcript.say(_report(result))
+
+
+def _seen(result: CommandResult) -> str:
+    if not result.truncated:
+        return result.output
+    return f"[The last part of {result.total_bytes} bytes]\n{result.output}"
+
+
+def _details(result: CommandResult) -> dict[str, object]:
+    return {
+        "exitCode": result.exit_code,
+        "signal": result.signal,
+        "timedOut": result.timed_out,
+        "truncated": result.truncated,
+        "totalBytes": result.total_bytes,
+        "durationMs": round(result.duration_seconds * 1000),
+    }
+
+
+def _report(result: CommandResult) -> str:
+    if result.timed_out:
+        return f"The command was stopped after {result.duration_seconds:.0f} s, its time limit."
+    if result.signal is not None:
+        return f"The command ended with exit code {result.exit_code} ({result.signal})."
+    return f"The command ended with exit code {result.exit_code}."

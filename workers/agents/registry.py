@@ -1,0 +1,64 @@
+"""Which code answers to an agent's `runner`: the built-in ones, then installed packages'.
+
+A package offers a runner by the entry point group `arbe.runners`:
+
+    [project.entry-points."arbe.runners"]
+    mine = "my_package.agent:run"
+"""
+
+from importlib import metadata
+from types import MappingProxyType
+from typing import Final
+
+from dispatch.errors import Invalid
+from workers.agents import Runner, demo
+
+ENTRY_POINT_GROUP: Final = "arbe.runners"
+BUILT_IN: Final = MappingProxyType[str, Runner]({"demo": demo.run})
+
+
+def find(runner: str) -> Runner:
+    """Return the runner of that name.
+
+    Promise: a built-in name cannot be taken over by a package. Blocking: a package's first use
+    imports it.
+    Raises: Invalid, when no package or more than one offers it, or its import fails.
+    """
+    built_in = BUILT_IN.get(runner)
+    if built_in is not None:
+        return built_in
+    offers = tuple(metadata.entry_points(group=ENTRY_POINT_GROUP, name=runner))
+    if not offers:
+        raise Invalid(f"No runner '{runner}' on this worker.", next_step=_what_there_is())
+    if len(offers) > 1:
+        raise Invalid(
+            f"Several packages offer a runner '{runner}': {_packages(offers)}.",
+            next_step="Uninstall all but one of them from the worker's environment.",
+        )
+    return _load(offers[0])
+
+
+def _load(offer: metadata.EntryPoint) -> Runner:
+    try:
+        runner = offer.load()
+    except (ImportError, AttributeError) as problem:
+        raise Invalid(
+            f"Runner '{offer.name}' ({offer.value}) cannot be imported: {problem}.",
+            next_step="Repair or reinstall its package in the worker's environment.",
+        ) from problem
+    if not callable(runner):
+        raise Invalid(
+            f"Runner '{offer.name}' ({offer.value}) is not callable.",
+            next_step="Its entry point must name an `async def run(request, hands)`.",
+        )
+    return runner  # type: ignore[no-any-return]  # what a package offers has no static type
+
+
+def _what_there_is() -> str:
+    offered = {offer.name for offer in metadata.entry_points(group=ENTRY_POINT_GROUP)}
+    names = ", ".join(sorted(offered | set(BUILT_IN)))
+    return f"Use one of: {names}; or install its package where the workers run."
+
+
+def _packages(offers: tuple[metadata.EntryPoint, ...]) -> str:
+    return ", ".join(sorted(offer.dist.name if offer.dist else offer.value for offer in offers))

@@ -1,0 +1,152 @@
+"""Speaks for a scripted agent in pi's shapes: text word by word, tool calls, and their usage.
+
+Not for agents that own their messages; those hand over what they have as it is.
+"""
+
+import asyncio
+import re
+from typing import Any, Final
+
+import msgspec
+
+from dispatch import clock
+from dispatch.models.usage import TokenUsage
+from dispatch.payloads import llm
+from workers.agents import Hands, TurnRequest
+
+WORD_SECONDS: Final = 0.005
+"""Between words: several share one gathered append (`chunk_seconds`), and a person sees them flow."""
+
+_WORD: Final = re.compile(r"\s*\S+\s*")
+
+
+class Transcript:
+    """One turn's messages, numbered, with the tokens they used: a word counts as one."""
+
+    def __init__(self, request: TurnRequest, hands: Hands) -> None:
+        self.usage = TokenUsage()
+        self._request = request
+        self._hands = hands
+        self._number = 1
+        self._begun = ""
+        self._unread_words = len(request.text.split())
+
+    async def begin(self, text: str) -> None:
+        """Stream the beginning of a message that `say` will end."""
+        for word in _WORD.findall(text):
+            await self._hands.emit(
+                llm.Chunk(kind="text", message_id=self._message_id, content_index=0, delta=word)
+            )
+            await asyncio.sleep(WORD_SECONDS)
+        self._begun += text
+
+    async def say(self, text: str) -> None:
+        """Stream a message, or the rest of one, then emit it whole."""
+        await self.begin(text)
+        whole = {"type": "text", "text": self._begun}
+        await self._finish([whole], words=len(self._begun.split()), stop_reason="stop")
+
+    async def call_tool(self, name: str, arguments: dict[str, Any]) -> "ToolCall":
+        """Emit a tool call whole, before anything of it is done."""
+        call_id = f"{self._message_id}:call"
+        await self._hands.emit(
+            llm.Chunk(
+                kind="toolCall",
+                message_id=self._message_id,
+                content_index=0,
+                tool_call_id=call_id,
+                tool_name=name,
+                arguments=arguments,
+            )
+        )
+        content = {"type": "toolCall", "id": call_id, "name": name, "arguments": arguments}
+        words = sum(len(str(value).split()) for value in arguments.values())
+        turn_index = self._number - 1
+        await self._finish([content], words=words, stop_reason="toolUse")
+        return ToolCall(self, self._hands, call_id=call_id, name=name, turn_index=turn_index)
+
+    def read(self, text: str) -> None:
+        """Count a tool's answer as read by the next message."""
+        self._unread_words += len(text.split())
+
+    @property
+    def _message_id(self) -> str:
+        return self._request.message_id(self._number)
+
+    async def _finish(
+        self, content: list[dict[str, Any]], *, words: int, stop_reason: str
+    ) -> None:
+        used = TokenUsage(
+            input=self._unread_words, output=words, total_tokens=self._unread_words + words
+        )
+        message = {
+            "role": "assistant",
+            "content": content,
+            "api": "demo",
+            "provider": "demo",
+            "model": self._request.agent.model or "demo",
+            "usage": msgspec.to_builtins(used),
+            "stopReason": stop_reason,
+            "timestamp": clock.milliseconds(clock.now()),
+        }
+        await self._hands.emit(
+            llm.Assistant(
+                message_id=self._message_id, turn_index=self._number - 1, message=message
+            )
+        )
+        self.usage = TokenUsage(
+            input=self.usage.input + used.input,
+            output=self.usage.output + used.output,
+            total_tokens=self.usage.total_tokens + used.total_tokens,
+        )
+        self._number += 1
+        self._begun = ""
+        self._unread_words = 0
+
+
+class ToolCall:
+    """A tool call that was announced and must be answered."""
+
+    def __init__(
+        self, transcript: Transcript, hands: Hands, *, call_id: str, name: str, turn_index: int
+    ) -> None:
+        self._transcript = transcript
+        self._hands = hands
+        self._call_id = call_id
+        self._name = name
+        self._turn_index = turn_index
+        self._started = clock.monotonic_seconds()
+
+    async def show(self, output: str) -> None:
+        """Stream a piece of what the tool puts out."""
+        await self._hands.emit(
+            llm.Chunk(
+                kind="toolOutput",
+                tool_call_id=self._call_id,
+                tool_name=self._name,
+                delta=output,
+            )
+        )
+
+    async def answer(self, text: str, *, details: dict[str, object], is_error: bool) -> None:
+        """Emit the tool's result."""
+        message = {
+            "role": "toolResult",
+            "toolCallId": self._call_id,
+            "toolName": self._name,
+            "content": [{"type": "text", "text": text}],
+            "details": details,
+            "isError": is_error,
+            "timestamp": clock.milliseconds(clock.now()),
+        }
+        await self._hands.emit(
+            llm.ToolResult(
+                tool_call_id=self._call_id,
+                tool_name=self._name,
+                is_error=is_error,
+                turn_index=self._turn_index,
+                duration_ms=round((clock.monotonic_seconds() - self._started) * 1000),
+                message=message,
+            )
+        )
+        self._transcript.read(text)
