@@ -32,7 +32,7 @@ async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
     the command starts. Only a cancellation ends it without an outcome.
     """
     transcript = Transcript(request, hands)
-    text = _MENTIONS.sub("", request.text.strip(), count=1) if request.text else ""
+    text = _MENTIONS.sub("", request.text.strip(), count=1)
     order = _ORDER.match(text)
     if order is None:
         await transcript.say(_answer(text))

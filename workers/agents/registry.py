@@ -27,7 +27,7 @@ def find(runner: str) -> Runner:
     built_in = BUILT_IN.get(runner)
     if built_in is not None:
         return built_in
-    offers = tuple(metadata.entry_points(group=ENTRY_POINT_GROUP, name=runner))
+    offers = list(metadata.entry_points(group=ENTRY_POINT_GROUP, name=runner))
     if not offers:
         raise Invalid(f"No runner '{runner}' on this worker.", next_step=_what_there_is())
     if len(offers) > 1:
@@ -60,5 +60,5 @@ def _what_there_is() -> str:
     return f"Use one of: {names}; or install its package where the workers run."
 
 
-def _packages(offers: tuple[metadata.EntryPoint, ...]) -> str:
+def _packages(offers: list[metadata.EntryPoint]) -> str:
     return ", ".join(sorted(offer.dist.name if offer.dist else offer.value for offer in offers))

@@ -15,7 +15,7 @@ from dispatch.payloads import llm
 from workers.agents import Hands, TurnRequest
 
 WORD_SECONDS: Final = 0.005
-"""Between words: several share one gathered append (`chunk_seconds`), and a person sees them flow."""
+"""Between words: a person sees them flow, yet several share one append (`chunk_seconds`)."""
 
 _WORD: Final = re.compile(r"\s*\S+\s*")
 

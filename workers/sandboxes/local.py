@@ -12,7 +12,7 @@ from typing import Final
 from dispatch import clock
 from dispatch.errors import Invalid, Unavailable
 from workers.sandboxes import CommandResult, OnOutput, isolation, processes
-from workers.sandboxes.isolation import Isolation
+from workers.sandboxes.launches import Isolation
 from workers.sandboxes.output import Output
 
 MAX_COMMAND_BYTES: Final = 128 * 1024 - 1

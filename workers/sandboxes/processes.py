@@ -2,18 +2,19 @@
 
 Promise: on return or raise, the process and its group are killed and the process is reaped.
 Not guaranteed: the end of a child that left for a session of its own; bubblewrap's process
-namespace ends those too, a bare process has no such fence.
+namespace ends those too, a bare process has no such fence. When the worker itself is killed,
+bubblewrap ends with it and a bare process does not.
 """
 
 import asyncio
 import contextlib
 import os
 import signal
-from typing import Final
+from typing import Any, Final
 
 from dispatch import log
 from workers.sandboxes import OnOutput
-from workers.sandboxes.isolation import Launch
+from workers.sandboxes.launches import Launch
 from workers.sandboxes.output import Output
 
 _log = log.get(__name__)
@@ -72,9 +73,10 @@ class Running:
     async def _readable_or_exited(self) -> None:
         loop = asyncio.get_running_loop()
         readable: asyncio.Future[None] = loop.create_future()
+        either: set[asyncio.Future[Any]] = {readable, self.exited}
         loop.add_reader(self._reading, _resolve, readable)
         try:
-            await asyncio.wait({readable, self.exited}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             loop.remove_reader(self._reading)
 

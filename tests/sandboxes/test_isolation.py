@@ -1,0 +1,192 @@
+import asyncio
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+import structlog
+
+from tests.sandboxes.commands import processes_with, run, wait_until
+from workers.sandboxes import isolation
+from workers.sandboxes.bubblewrap import Bubblewrap
+from workers.sandboxes.launches import Bare
+from workers.sandboxes.local import LocalSandbox
+
+
+@pytest.fixture
+def sandbox(workspace: Path, bubblewrap: Bubblewrap) -> LocalSandbox:
+    return LocalSandbox(workspace, bubblewrap)
+
+
+@pytest.fixture
+def no_choice_yet():
+    isolation._choose_once.cache_clear()
+    yield
+    isolation._choose_once.cache_clear()
+
+
+async def test_the_worker_environment_is_nowhere_in_proc(
+    sandbox: LocalSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLANTED_SECRET", "planted-4711")
+
+    result = await run(
+        sandbox, "cat /proc/*/environ | tr '\\0' '\\n'; echo; wc -c /proc/1/environ"
+    )
+
+    assert "planted" not in result.output
+    assert result.output.endswith("0 /proc/1/environ\n")
+
+
+async def test_other_workspaces_and_the_host_are_out_of_sight(
+    sandbox: LocalSandbox, workspace: Path
+) -> None:
+    other = workspace.parent / "other"
+    other.mkdir(parents=True)
+    (other / "secret").write_text("planted-4711")
+
+    result = await run(
+        sandbox,
+        f"cat {other}/secret ../other/secret; ls {Path.home()} /home /var /proc/1/root/work",
+    )
+
+    assert "planted" not in result.output
+    assert result.exit_code != 0
+
+
+async def test_a_link_out_of_the_workspace_leads_nowhere(
+    sandbox: LocalSandbox, workspace: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("planted-4711")
+    await run(sandbox, f"ln -s {tmp_path}/secret out")
+
+    result = await run(sandbox, "cat out")
+
+    assert result.exit_code == 1
+    assert "planted" not in result.output
+
+
+async def test_there_is_no_network(sandbox: LocalSandbox) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        connect = (
+            "import socket\n"
+            f"try: socket.create_connection(('127.0.0.1', {port}), 2); print('reached')\n"
+            "except OSError as e: print('refused')"
+        )
+        python = await run(sandbox, f'/usr/bin/python3 -c "{connect}" || echo refused')
+
+    assert python.output.splitlines()[-1] == "refused"
+    interfaces = await run(sandbox, "tail -n +3 /proc/net/dev | cut -d: -f1")
+    assert set(interfaces.output.split()) <= {"lo"}
+
+
+async def test_only_the_workspace_and_temporary_folders_can_be_written(
+    sandbox: LocalSandbox,
+) -> None:
+    places = "/ /usr /usr/bin /etc /dev"
+    result = await run(
+        sandbox,
+        f"for place in {places}; do (echo x > $place/planted) 2>/dev/null && echo $place; "
+        "done; echo x > here && echo x > /tmp/there && echo x > /dev/shm/there && echo written",
+    )
+
+    assert result.output == "written\n"
+
+
+async def test_no_file_of_the_kernel_can_be_written(sandbox: LocalSandbox) -> None:
+    # Asks for the right only: the day this fails must not be the day it harms the machine.
+    # Pressure files take a watch from anybody, and it ends with its watcher.
+    result = await run(
+        sandbox,
+        "cd /proc && find . -path './[0-9]*' -prune -o -path ./pressure -prune "
+        "-o -path ./self -prune -o -path ./thread-self -prune -o -writable "
+        "-exec test -f {} \\; -print",
+    )
+
+    assert result.output == ""
+
+
+async def test_temporary_folders_do_not_last(sandbox: LocalSandbox) -> None:
+    await run(sandbox, "echo x > /tmp/there")
+
+    result = await run(sandbox, "ls -A /tmp /dev/shm | grep there")
+
+    assert result.exit_code == 1
+
+
+async def test_processes_of_the_host_are_out_of_reach(sandbox: LocalSandbox) -> None:
+    result = await run(sandbox, "ls /proc | grep -c '^[0-9]'; grep ^CapEff /proc/self/status")
+
+    count, capabilities = result.output.splitlines()
+    assert int(count) < 8
+    assert int(capabilities.split()[1], 16) == 0
+
+
+async def test_a_process_in_a_session_of_its_own_ends_too(
+    sandbox: LocalSandbox, workspace: Path
+) -> None:
+    result = await run(
+        sandbox,
+        "setsid sh -c 'sleep 1; echo late > late' >/dev/null 2>&1 & sleep 0.1; echo done",
+    )
+    assert result.output == "done\n"
+
+    # Its second passes while another command runs, so that time is not what saves the test.
+    await run(sandbox, "sleep 1.5")
+
+    assert not (workspace / "late").exists()
+
+
+WORKER = """
+import asyncio, sys
+from pathlib import Path
+from workers.sandboxes.local import LocalSandbox
+
+async def show(piece):
+    print(piece, end="", flush=True)
+
+asyncio.run(LocalSandbox(Path(sys.argv[1])).run_command(
+    f"echo begun; sleep {sys.argv[2]}", wall_seconds=60, max_output_bytes=99, on_output=show))
+"""
+
+
+async def test_a_command_ends_with_its_killed_worker(
+    workspace: Path, bubblewrap: Bubblewrap
+) -> None:
+    marker = f"36.{os.getpid()}6"
+    worker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", WORKER, str(workspace), marker),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    assert worker.stdout is not None
+    assert await worker.stdout.readline() == b"begun\n"
+    assert len(processes_with(marker)) > 1
+
+    worker.kill()
+    await worker.communicate()
+
+    await wait_until(lambda: not processes_with(marker))
+
+
+def test_the_choice_is_made_once(no_choice_yet: None, bubblewrap: Bubblewrap) -> None:
+    assert isolation.choose() is isolation.choose()
+
+
+@pytest.mark.parametrize("script", [None, "#!/bin/sh\necho no user namespaces >&2\nexit 1\n"])
+def test_without_bubblewrap_one_warning_says_so(
+    script: str | None, no_choice_yet: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if script is not None:
+        (tmp_path / "bwrap").write_text(script)
+        (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with structlog.testing.capture_logs() as events:
+        chosen = (isolation.choose(), isolation.choose())
+
+    assert chosen == (Bare(), Bare())
+    assert [event["event"] for event in events] == ["sandbox.not_isolated"]
+    assert events[0]["cause"] == ("no user namespaces" if script else "bwrap is not installed")

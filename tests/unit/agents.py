@@ -1,0 +1,68 @@
+"""Hands that record what an agent does, over a real sandbox."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dispatch import ids
+from dispatch.ids import AgentId, DispatchId, HouseId, RunId, ThreadId
+from dispatch.models.houses import Agent
+from dispatch.payloads import LLMPayload, llm
+from workers.agents import TurnRequest
+from workers.sandboxes import CommandResult, OnOutput
+from workers.sandboxes.local import LocalSandbox
+
+DISPATCH = DispatchId("000001700000000_0000000000.0")
+
+
+class RecordingHands:
+    def __init__(self, workspace: Path, *, command_seconds: float = 20.0) -> None:
+        self.events: list[LLMPayload | str] = []
+        self._sandbox = LocalSandbox(workspace)
+        self._command_seconds = command_seconds
+
+    async def emit(self, payload: LLMPayload) -> None:
+        self.events.append(payload)
+
+    async def run_command(self, command: str, on_output: OnOutput) -> CommandResult:
+        self.events.append(command)
+        return await self._sandbox.run_command(
+            command,
+            wall_seconds=self._command_seconds,
+            max_output_bytes=1000,
+            on_output=on_output,
+        )
+
+    def of(self, kind: type) -> list:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def chunks(self, kind: str) -> list[llm.Chunk]:
+        return [chunk for chunk in self.of(llm.Chunk) if chunk.kind == kind]
+
+    @property
+    def said(self) -> list[str]:
+        """The text of each finished message."""
+        return [
+            part["text"]
+            for message in self.of(llm.Assistant)
+            for part in message.message["content"]
+            if part["type"] == "text"
+        ]
+
+
+def a_request(text: str, *, attempt: int = 1) -> TurnRequest:
+    agent = Agent(
+        id=AgentId(ids.uuid7()),
+        house_id=HouseId(ids.uuid7()),
+        handle="demo",
+        runner="demo",
+        trigger_mode="always",
+        created_at=datetime.now(UTC),
+    )
+    return TurnRequest(
+        thread_id=ThreadId(ids.uuid7()),
+        dispatch_id=DISPATCH,
+        attempt=attempt,
+        run_id=RunId("0123456789ab"),
+        agent=agent,
+        text=text,
+    )

@@ -1,0 +1,109 @@
+"""Isolation by bubblewrap: what a command sees of the machine, which is next to nothing.
+
+Not guaranteed: limits on memory, process count or disk (that needs cgroups and quotas), or
+anything against a hole in the shared kernel. To the kernel the command stays the worker's user,
+so run workers as a user that owns nothing, not as root.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from workers.sandboxes.launches import LANG, PATH, Launch, limited
+
+INSIDE: Final = "/workspace"
+"""Where bubblewrap shows the workspace; paths of the host stay unknown to the command."""
+SHARED_FOLDERS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+READABLE_ETC: Final = (
+    "alternatives",
+    "group",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "nsswitch.conf",
+    "passwd",
+    "ssl/certs",
+)
+# A worker run as root makes a command whose user owns the kernel's files under /proc, and for
+# some of them ownership is enough to write (`sys/kernel/core_pattern` runs a program as root).
+# bubblewrap misses them, as their folders are not writable. The lists are those of the OCI
+# runtimes (containerd's default spec).
+READ_ONLY_PROC: Final = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+HIDDEN_PROC: Final = (
+    "acpi",
+    "asound",
+    "kcore",
+    "keys",
+    "latency_stats",
+    "mtrr",
+    "sched_debug",
+    "scsi",
+    "timer_list",
+    "timer_stats",
+)
+MAX_TEMPORARY_BYTES: Final = 256 * 1024**2
+
+
+class Bubblewrap(msgspec.Struct, frozen=True):
+    """Own namespaces of every kind: no network, no other processes, one writable folder."""
+
+    program: str
+    options: tuple[str, ...] = ()
+    """Hardening that older versions do not know."""
+
+    def launch(self, workspace: Path, command: str, *, wall_seconds: float) -> Launch:
+        """Say how to start the command inside bubblewrap.
+
+        Promise: bubblewrap itself starts with an empty environment. `--clearenv` is not enough:
+        it stays process 1 inside, where the command can read /proc/1/environ. All inside ends
+        with the OS thread that started it (`--die-with-parent`), so that thread is the loop's.
+        """
+        return Launch(
+            arguments=(
+                self.program,
+                *("--unshare-all", "--unshare-user", *self.options),
+                *("--die-with-parent", "--new-session", "--cap-drop", "ALL"),
+                *("--uid", "1000", "--gid", "1000", "--hostname", "sandbox"),
+                *_system_folders(),
+                *("--proc", "/proc", *_kernel_files(), "--dev", "/dev"),
+                *("--size", str(MAX_TEMPORARY_BYTES), "--tmpfs", "/tmp"),  # noqa: S108 - inside
+                *("--size", str(MAX_TEMPORARY_BYTES), "--tmpfs", "/dev/shm"),  # noqa: S108
+                *("--bind", str(workspace), INSIDE, "--chdir", INSIDE),
+                *("--remount-ro", "/dev", "--remount-ro", "/"),
+                *("--clearenv", "--setenv", "PATH", PATH, "--setenv", "LANG", LANG),
+                *("--setenv", "HOME", INSIDE),
+                "--",
+                *limited(command, wall_seconds),
+            ),
+            environment={},
+            folder=workspace,
+        )
+
+
+def _system_folders() -> tuple[str, ...]:
+    """Show the host's programs, and of /etc only what they need and everybody may read."""
+    shown = ["--ro-bind", "/usr", "/usr"]
+    for folder in SHARED_FOLDERS:
+        path = Path(folder)
+        if path.is_symlink():
+            shown += ["--symlink", str(path.readlink()), folder]
+        elif path.is_dir():
+            shown += ["--ro-bind", folder, folder]
+    for name in READABLE_ETC:
+        shown += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    return tuple(shown)
+
+
+def _kernel_files() -> tuple[str, ...]:
+    """Cover what under /proc belongs to the kernel rather than to a process."""
+    covered: list[str] = []
+    for name in READ_ONLY_PROC:
+        covered += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
+    for path in (Path("/proc", name) for name in HIDDEN_PROC):
+        if path.is_dir():
+            covered += ["--tmpfs", str(path), "--remount-ro", str(path)]
+        elif path.exists():
+            covered += ["--ro-bind", "/dev/null", str(path)]
+    return tuple(covered)
