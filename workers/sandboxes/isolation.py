@@ -17,7 +17,7 @@ from workers.sandboxes.launches import Bare, Isolation
 _log = log.get(__name__)
 
 PROBE_SECONDS: Final = 5.0
-"""Two hundred times what bubblewrap needs on an idle machine."""
+"""Three hundred times what bubblewrap needs on an idle machine (16 ms)."""
 
 _choosing = threading.Lock()
 
