@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from dispatch.models.usage import TokenUsage
+from dispatch.payloads.usage import TokenUsage
 
 NOTHING_USED = TokenUsage()
 

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from dispatch import payloads
-from dispatch.models.usage import TokenUsage
 from dispatch.payloads import llm
+from dispatch.payloads.usage import TokenUsage
 from tests.sandboxes.commands import wait_until
 from tests.unit.agents import DISPATCH, RecordingHands, a_request
 from workers.agents import demo

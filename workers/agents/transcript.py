@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from dispatch import clock
-from dispatch.models.usage import TokenUsage
 from dispatch.payloads import llm
+from dispatch.payloads.usage import TokenUsage
 from workers.agents import Hands, TurnRequest
 
 WORD_SECONDS: Final = 0.005
