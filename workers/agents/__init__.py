@@ -15,13 +15,13 @@ import msgspec
 
 from dispatch.ids import DispatchId, RunId, ThreadId
 from dispatch.models.houses import Agent
-from dispatch.payloads import LLMPayload, Payload
+from dispatch.payloads import LLMPayload
 from workers.outcomes import AgentOutcome
 from workers.sandboxes import CommandResult, OnOutput
 
 
 class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One agent's turn: the entry that asks for it, and what was said before."""
+    """One agent's turn: who takes it, and the entry that asks for it."""
 
     thread_id: ThreadId
     dispatch_id: DispatchId
@@ -30,8 +30,6 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     agent: Agent
     text: str
     """The text of the entry that asks for this turn."""
-    history: tuple[Payload, ...] = ()
-    """What stood on the stream before that entry, oldest first; may be cut at the front."""
 
     def message_id(self, number: int) -> str:
         """Name the turn's n-th message.

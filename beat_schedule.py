@@ -1,0 +1,27 @@
+"""The timetable: which sweep runs how often. Data only.
+
+Every sweep is safe twice at once and when killed, so any number of beats may run. A tick that was
+not taken before the next one is due expires: sweeps do not pile up behind a busy worker.
+"""
+
+from typing import NamedTuple
+
+
+class Tick(NamedTuple):
+    """One line of the timetable; seconds throughout."""
+
+    name: str
+    task: str
+    every_seconds: float
+    expires_seconds: float
+    queue: str = "arbe.sweeps"
+
+
+TIMETABLE = (
+    # Lanes that are due: lost hints are sent again, leases that are over end.
+    Tick("redeliver", "dispatch.sweep.redeliver", 2.0, 2.0),
+    # Runs of worker processes known dead (15 s without a beat): all found within 20 s.
+    Tick("reconcile", "dispatch.sweep.reconcile", 3.0, 3.0),
+    # Rows that say `running` while their stream does not; deletions left half done.
+    Tick("prune", "dispatch.sweep.prune", 60.0, 55.0),
+)
