@@ -43,7 +43,7 @@ def make_client(url: str, *, timeout_seconds: float, max_connections: int = 4) -
             ExponentialBackoff(cap=0.5, base=0.05), 4, supported_errors=(RedisConnectionError,)
         ),
     )
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)
 
 
 class _Call:

@@ -32,7 +32,7 @@ local now = now_ms()
 local seq = found[2] + 1
 local entry, at = add(payload, seq)
 local fields = {}
-local mark = nil
+local mark = entry
 for i, lane in ipairs(lanes) do
   local dispatch = entry .. '.' .. (i - 1)
   local attempts = ARGV[7 + 2 * i]
@@ -51,11 +51,7 @@ for i, lane in ipairs(lanes) do
     redis.call('ZADD', due, now + ARGV[6], due_member(lane))
   end
 end
-if mark then
-  fields[#fields + 1] = 'mark'
-  fields[#fields + 1] = mark
-end
-redis.call('HSET', state, 'seq', seq, unpack(fields))
+redis.call('HSET', state, 'seq', seq, 'mark', mark, unpack(fields))
 redis.call('HDEL', state, 'outcome')
 
 local ttl = tonumber(ARGV[7])
