@@ -1,0 +1,273 @@
+"""A stage for the scripts: simulated time, made-up threads, and what the scripts answered.
+
+Time is a key of the test's Redis. Entry ids are made from it, increasing, as Redis would.
+"""
+
+import contextlib
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final
+
+import msgspec
+from redis import Redis
+
+from dispatch import ids, payloads
+from dispatch.config import Settings
+from dispatch.errors import ArbeError
+from dispatch.ids import AgentId, DispatchId, RunId, ThreadId, WorkerId
+from dispatch.models.state import ThreadState, from_fields
+from dispatch.payloads.chat import Author, Chat
+from dispatch.payloads.llm import Assistant, Chunk
+from dispatch.payloads.signals import Completed, Failed, ThreadCreated
+from dispatch.payloads.signals import Cancelled as CancelledPayload
+from dispatch.payloads.usage import Cost, TokenUsage
+from dispatch.streams import entries, keys, lanes, runs, threads
+from dispatch.streams.connection import Argument, Connection
+from dispatch.streams.entries import Entry
+from dispatch.streams.lanes import LaneRef
+from dispatch.streams.runs import Claimed, Fence, NotClaimed
+from dispatch.streams.scripts import Scripts
+from dispatch.streams.threads import Accepted, Lane
+
+CLOCK: Final = """
+local function now_ms()
+  return tonumber(redis.call('GET', 'arbe:test:clock'))
+end
+local function next_id()
+  return string.format('%d-%d', now_ms(), redis.call('INCR', 'arbe:test:ids'))
+end
+"""
+START_MS: Final = 1_700_000_000_000
+WORKER: Final = WorkerId("host.1.aa")
+USAGE: Final = TokenUsage(input=3, output=5, total_tokens=8, cost=Cost(total=0.25))
+CHUNK: Final = Chunk(kind="text", message_id="m", delta="word ")
+ASSISTANT: Final = Assistant(message_id="m", turn_index=0, message={"text": "word"})
+RETRYING: Final = payloads.Retrying(attempt=1, max_attempts=2, delay_ms=10)
+
+
+class Heard(Scripts):
+    """The scripts, and the word of the last answer."""
+
+    word = ""
+
+    async def run(self, name: str, keys: list[str], *arguments: Argument) -> list[Any]:
+        answer = await super().run(name, keys, *arguments)
+        self.word = answer[0].decode()
+        return answer
+
+
+class Clock:
+    """Simulated time of one Redis; it only goes forward."""
+
+    def __init__(self, redis: "Redis") -> None:
+        self._redis = redis
+        self._redis.set("arbe:test:clock", START_MS)
+
+    @property
+    def now_ms(self) -> int:
+        return int(self._redis.get("arbe:test:clock"))
+
+    def advance(self, seconds: float) -> None:
+        self._redis.incrby("arbe:test:clock", int(seconds * 1000))
+
+
+class Scene:
+    """Every transition by one short name, and the record as it stands."""
+
+    def __init__(
+        self, connection: Connection, scripts: Heard, redis: "Redis", settings: Settings
+    ) -> None:
+        self.connection = connection
+        self.scripts = scripts
+        self.redis = redis
+        self.clock = Clock(redis)
+        self.settings = settings
+        self.threads: list[ThreadId] = []
+
+    async def hear(self, call: Awaitable[object]) -> str:
+        """Return the word a transition was answered with, also where the call raises."""
+        self.scripts.word = ""
+        with contextlib.suppress(ArbeError):
+            await call
+        return self.scripts.word
+
+    # --- transitions ---------------------------------------------------------------------
+
+    async def create(self, thread_id: ThreadId | None = None) -> ThreadId:
+        thread_id = thread_id or ThreadId(ids.uuid7())
+        self.threads.append(thread_id)
+        await threads.create(self.scripts, thread_id, ThreadCreated(name="t"))
+        return thread_id
+
+    async def accept(
+        self,
+        thread_id: ThreadId,
+        *agents: AgentId,
+        key: str = "key",
+        text: str = "hello",
+        settings: Settings | None = None,
+    ) -> Accepted:
+        return await threads.accept(
+            self.scripts,
+            thread_id,
+            Chat(by=Author("member", "m1"), text=text),
+            key=key,
+            lanes=tuple(Lane(agent, self.settings.max_attempts) for agent in agents),
+            settings=settings or self.settings,
+        )
+
+    async def claim(
+        self,
+        thread_id: ThreadId,
+        lane: AgentId,
+        run_id: RunId | None = None,
+        worker_id: WorkerId = WORKER,
+    ) -> Claimed | NotClaimed:
+        return await runs.claim(
+            self.scripts,
+            thread_id,
+            lane,
+            run_id=run_id or ids.new_run_id(),
+            worker_id=worker_id,
+            lease_seconds=self.settings.lease_seconds,
+            run_timeout_seconds=self.settings.run_timeout_seconds,
+        )
+
+    async def hold(self, thread_id: ThreadId, lane: AgentId) -> Fence:
+        """Claim what must be claimable."""
+        claimed = await self.claim(thread_id, lane)
+        assert isinstance(claimed, Claimed), claimed
+        return claimed.fence
+
+    async def append(
+        self,
+        fence: Fence,
+        n: int,
+        *events: payloads.KnownPayload,
+        max_stream_entries: int | None = None,
+    ) -> runs.Written:
+        return await runs.append(
+            self.scripts,
+            fence,
+            encoded(events),
+            n=n,
+            max_stream_entries=max_stream_entries or self.settings.max_stream_entries,
+        )
+
+    async def renew(self, fence: Fence) -> runs.Written:
+        return await runs.renew(self.scripts, fence)
+
+    async def finish(
+        self,
+        fence: Fence,
+        n: int,
+        *events: payloads.KnownPayload,
+        outcome: str = "completed",
+        usage: TokenUsage | None = USAGE,
+    ) -> ids.EntryId:
+        return await runs.finish(
+            self.scripts,
+            fence,
+            terminal(fence, outcome, usage),
+            encoded(events),
+            n=n,
+            worker_id=WORKER,
+            redeliver_after_seconds=self.settings.redeliver_after_seconds,
+        )
+
+    async def release(self, fence: Fence) -> bool:
+        return await runs.release(self.scripts, fence, worker_id=WORKER)
+
+    async def expire(
+        self, thread_id: ThreadId, lane: AgentId, dead_run: RunId | None = None
+    ) -> lanes.Verdict:
+        return await lanes.expire(
+            self.scripts, LaneRef(thread_id, lane), settings=self.settings, dead_run=dead_run
+        )
+
+    async def cancel(self, thread_id: ThreadId, dispatch_id: DispatchId) -> str:
+        return await threads.cancel(
+            self.scripts,
+            thread_id,
+            dispatch_id,
+            by=Author("member", "m1"),
+            message='not "this"',
+            grace_seconds=self.settings.cancel_grace_seconds,
+        )
+
+    async def delete(self, thread_id: ThreadId) -> None:
+        await threads.delete(
+            self.scripts, thread_id, tombstone_seconds=self.settings.tombstone_seconds
+        )
+
+    # --- the record ----------------------------------------------------------------------
+
+    async def stream(self, thread_id: ThreadId) -> list[Entry]:
+        return await entries.page(self.connection, thread_id, limit=100_000)
+
+    async def said(self, thread_id: ThreadId) -> list[payloads.Payload]:
+        return [entry.payload for entry in await self.stream(thread_id)]
+
+    async def types(self, thread_id: ThreadId) -> list[str]:
+        """Return the stream as short words, e.g. `queued`."""
+        said = await self.said(thread_id)
+        return [payloads.type_of(payload).rpartition(".")[2] for payload in said]
+
+    async def fields(self, thread_id: ThreadId) -> dict[str, str]:
+        return await entries.state_fields(self.connection, thread_id)
+
+    async def state(self, thread_id: ThreadId) -> ThreadState:
+        return from_fields(await self.fields(thread_id))
+
+    def due(self) -> dict[str, int]:
+        """Return the due index of this scene's threads: member → seconds from now."""
+        mine = {str(thread_id) for thread_id in self.threads}
+        found = self.redis.zrange(keys.DUE, 0, -1, withscores=True)
+        return {
+            member.decode(): int(score) - self.clock.now_ms
+            for member, score in found
+            if member.decode().partition("|")[0] in mine
+        }
+
+    def keys_of(self, thread_id: ThreadId) -> list[str]:
+        return sorted(key.decode() for key in self.redis.keys(f"*{thread_id}*"))
+
+    async def close(self) -> None:
+        for thread_id in self.threads:
+            await self.delete(thread_id)
+            self.redis.delete(keys.state(thread_id))
+        self.redis.delete(keys.runs(WORKER), "arbe:test:clock", "arbe:test:ids")
+        await self.connection.close()
+
+
+def encoded(
+    events: Sequence[payloads.KnownPayload],
+) -> list[tuple[payloads.KnownPayload, bytes]]:
+    return [(event, payloads.encode(event)) for event in events]
+
+
+def terminal(
+    fence: Fence, outcome: str, usage: TokenUsage | None
+) -> Completed | Failed | CancelledPayload:
+    about = {"dispatch_id": fence.dispatch_id, "run_id": fence.run_id, "usage": usage}
+    match outcome:
+        case "completed":
+            return Completed(**about)
+        case "failed":
+            return Failed(**about, reason="agent_error")
+        case _:
+            return CancelledPayload(**about, reason="by_request")
+
+
+def new_lane() -> AgentId:
+    return AgentId(ids.uuid7())
+
+
+def lane_fields(fields: dict[str, str], lane: AgentId) -> dict[str, str]:
+    """Return one lane's part of the hash, without the lane's id in the names."""
+    end = f":{lane}"
+    return {n.removesuffix(end): text for n, text in fields.items() if n.endswith(end)}
+
+
+def fields_of(state: ThreadState) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(state)
+    return found
