@@ -122,7 +122,7 @@ async def _request(record: Record, claimed: Claimed) -> TurnRequest:
     fence = claimed.fence
     await project.project(record, fence.thread_id)
     async with engine.as_worker(record.projector) as connection:
-        agent: Agent = await agents.get(connection, fence.lane)
+        agent: Agent = await agents.get(connection, agent_id=fence.lane)
     entry = payloads.decode(claimed.entry)
     if not isinstance(entry, Chat):
         raise Invalid("The dispatch's entry is not a chat entry.")

@@ -27,7 +27,7 @@ async def caller(record: Record, token: str) -> Caller:
     remembered = record.callers.find(key)
     if remembered is not None:
         return remembered
-    async with engine.as_member(record.members, None) as connection:
+    async with engine.as_nobody(record.members) as connection:
         found = await tokens.find_caller(connection, digest=key)
     if found is None:
         raise Unauthenticated
@@ -48,6 +48,6 @@ async def thread(
         return remembered
     async with engine.as_member(record.members, who.member_id) as connection:
         found = await threads.access(
-            connection, thread_id, max_attempts=record.settings.max_attempts
+            connection, thread_id=thread_id, max_attempts=record.settings.max_attempts
         )
     return record.accesses.keep(key, found)

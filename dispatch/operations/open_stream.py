@@ -19,7 +19,7 @@ async def open_stream(record: Record, thread_id: ThreadId) -> None:
     Raises: NotFound or Gone (no row), Conflict (`stream_lost`).
     """
     async with engine.as_worker(record.projector) as connection:
-        row = await threads.get(connection, thread_id)
+        row = await threads.get(connection, thread_id=thread_id)
     if row.stream_id:
         raise Conflict(
             "stream_lost",

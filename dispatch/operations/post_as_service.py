@@ -40,7 +40,9 @@ async def post_as_service(record: Record, message: ServiceEntry) -> Accepted:
         raise Unauthenticated
     async with engine.as_worker(record.projector) as connection:
         access = await threads.access(
-            connection, message.thread_id, max_attempts=record.settings.max_attempts
+            connection,
+            thread_id=message.thread_id,
+            max_attempts=record.settings.max_attempts,
         )
     by = Author("service", message.service[:64])
     return await post_entry.accept(record, access, message.draft, by=by, key=message.key)

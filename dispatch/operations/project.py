@@ -1,38 +1,51 @@
-"""Bring a thread's row up to its stream: read the state, decide, write guarded.
+"""Bring rows up to their streams: read the states, decide, write guarded.
 
 Promise: a row never goes back in time (`WHERE stream_id < :new`); anybody may project at any
 moment, any number of times, and overtake each other.
 """
 
-from dispatch.errors import Gone, NotFound
+import asyncio
+from collections.abc import Sequence
+
 from dispatch.ids import ThreadId
-from dispatch.models import fold, status
-from dispatch.models.fold import ThreadState
+from dispatch.models import state as states
+from dispatch.models import status
+from dispatch.models.state import ThreadState
+from dispatch.models.threads import Projection
 from dispatch.operations.record import Record
 from dispatch.stores.postgres import engine, threads
 from dispatch.streams import entries
 
 
-async def project(record: Record, thread_id: ThreadId) -> ThreadState | None:
-    """Write status, usage and watermark of one thread; None if it has no stream (any more).
+async def project(record: Record, thread_id: ThreadId) -> ThreadState:
+    """Write status, usage and watermark of one thread; return its state.
 
     Raises: Unavailable.
     """
-    fields = await entries.state_fields(record.connection, thread_id)
-    if "open" not in fields:
-        return None
-    state = fold.from_fields(fields)
-    async with engine.as_worker(record.projector) as connection:
-        try:
-            row = await threads.get(connection, thread_id)
-        except (NotFound, Gone):
-            return None
-        if row.stream_id < state.mark:
-            await threads.project(
-                connection,
-                thread_id,
-                status=status.thread_status(state, is_sub_job=row.is_sub_job),
-                usage=state.usage,
-                stream_id=state.mark,
-            )
-    return state
+    return (await project_many(record, [thread_id]))[0]
+
+
+async def project_many(record: Record, thread_ids: Sequence[ThreadId]) -> list[ThreadState]:
+    """Write status, usage and watermark of some threads in one statement; return their states.
+
+    A thread without stream or without row is left alone. Raises: Unavailable.
+    """
+    found = await asyncio.gather(
+        *(entries.state_fields(record.connection, thread_id) for thread_id in thread_ids)
+    )
+    read = [states.from_fields(fields) for fields in found]
+    projections = [
+        Projection(
+            thread_id=thread_id,
+            chat_status=status.thread_status(state, is_sub_job=False),
+            sub_job_status=status.thread_status(state, is_sub_job=True),
+            usage=state.usage,
+            stream_id=state.mark,
+        )
+        for thread_id, state in zip(thread_ids, read, strict=True)
+        if state.is_open
+    ]
+    if projections:
+        async with engine.as_worker(record.projector) as connection:
+            await threads.project(connection, projections=projections)
+    return read

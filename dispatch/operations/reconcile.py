@@ -34,14 +34,23 @@ async def reconcile(record: Record, thread_id: ThreadId) -> Reconciled:
     Raises: NotFound, Gone, Unavailable.
     """
     async with engine.as_worker(record.projector) as connection:
-        before = await threads.get(connection, thread_id)
-    fields = await entries.state_fields(record.connection, thread_id)
-    for ref in _busy_lanes(thread_id, fields):
-        await look_at(record, ref)
+        before = await threads.get(connection, thread_id=thread_id)
+    await look_at_lanes(record, thread_id)
     await project.project(record, thread_id)
     async with engine.as_worker(record.projector) as connection:
-        after = await threads.get(connection, thread_id)
+        after = await threads.get(connection, thread_id=thread_id)
     return Reconciled(before=before.status, after=after.status)
+
+
+async def look_at_lanes(record: Record, thread_id: ThreadId, *, dry_run: bool = False) -> bool:
+    """Do what the clocks of every lane with work demand; False if the thread has no stream."""
+    fields = await entries.state_fields(record.connection, thread_id)
+    if "open" not in fields:
+        return False
+    if not dry_run:
+        for ref in _busy_lanes(thread_id, fields):
+            await look_at(record, ref)
+    return True
 
 
 async def look_at(record: Record, ref: LaneRef) -> lanes.Verdict:

@@ -1,0 +1,102 @@
+"""Repair what stands still, in pages: rows that say `running`, deletions left half done.
+
+A GET repairs its own thread; cold rows have no reader, so this looks at every row that says
+`running`. Safe twice at once and when killed at any point: it decides nothing itself.
+"""
+
+import asyncio
+from collections import Counter
+from typing import Literal
+
+from dispatch import log
+from dispatch.errors import ArbeError
+from dispatch.ids import HouseId, ThreadId
+from dispatch.models.threads import Thread
+from dispatch.operations import delete_thread, project, reconcile
+from dispatch.operations.record import Record
+from dispatch.stores.postgres import deletions, engine, threads
+
+_log = log.get(__name__)
+Look = Literal["looked_at", "orphan", "unavailable"]
+
+
+async def prune(
+    record: Record,
+    *,
+    house_id: HouseId | None = None,
+    delete_orphans: bool = False,
+    dry_run: bool = False,
+) -> Counter[str]:
+    """Go once through all rows that say `running`, of one house or of all.
+
+    Args: delete_orphans: hard-delete rows whose stream does not exist; else they become `failed`.
+    Returns: counts: `checked`; `repaired` (the row says something else now); `orphans`;
+    `deletions` (finished); `unavailable`. A dry run counts `checked` and `orphans` and writes
+    nothing.
+    """
+    counts: Counter[str] = Counter()
+    after: ThreadId | None = None
+    while True:
+        async with engine.as_worker(record.projector) as connection:
+            page = await threads.list_running(
+                connection,
+                house_id=house_id,
+                after_id=after,
+                limit=record.settings.sweep_batch,
+            )
+        if not page:
+            break
+        counts["checked"] += len(page)
+        counts += await _repair(
+            record, page, delete_orphans=delete_orphans, dry_run=dry_run
+        )
+        after = page[-1].id
+    if not dry_run:
+        counts["deletions"] += await finish_deletions(record, house_id=house_id)
+    return counts
+
+
+async def finish_deletions(record: Record, *, house_id: HouseId | None = None) -> int:
+    """Remove the streams of threads whose row is gone; tell how many."""
+    count = 0
+    after: ThreadId | None = None
+    while True:
+        async with engine.as_worker(record.projector) as connection:
+            page = await deletions.list_open(
+                connection, after_id=after, limit=record.settings.sweep_batch
+            )
+        if not page:
+            return count
+        for deletion in page:
+            if house_id in {None, deletion.house_id}:
+                await delete_thread.remove_stream(record, deletion.thread_id)
+                count += 1
+        after = page[-1].thread_id
+
+
+async def _repair(
+    record: Record, page: tuple[Thread, ...], *, delete_orphans: bool, dry_run: bool
+) -> Counter[str]:
+    looks = await asyncio.gather(*(_look_at(record, row, dry_run=dry_run) for row in page))
+    orphans = [row for row, look in zip(page, looks, strict=True) if look == "orphan"]
+    counts = Counter(orphans=len(orphans), unavailable=looks.count("unavailable"))
+    if dry_run:
+        return counts
+    states = await project.project_many(record, [row.id for row in page])
+    counts["repaired"] = sum(state.is_open and not state.has_work for state in states)
+    if delete_orphans:
+        for row in orphans:
+            await delete_thread.delete_orphan(record, row)
+    elif orphans:
+        async with engine.as_worker(record.projector) as connection:
+            await threads.fail_orphans(connection, thread_ids=[row.id for row in orphans])
+    return counts
+
+
+async def _look_at(record: Record, row: Thread, *, dry_run: bool) -> Look:
+    try:
+        found = await reconcile.look_at_lanes(record, row.id, dry_run=dry_run)
+    except ArbeError as error:
+        _log.warning("thread.not_looked_at", thread_id=str(row.id), cause=str(error))
+        return "unavailable"
+    return "looked_at" if found else "orphan"
