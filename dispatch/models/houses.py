@@ -94,3 +94,11 @@ class Sandbox(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     environment_id: EnvironmentId | None
     status: SandboxStatus
     created_at: datetime
+
+
+class FoundedHouse(msgspec.Struct, frozen=True, kw_only=True):
+    """What founding a house makes at once, besides its primary thread."""
+
+    house: House
+    owner: Member
+    token: Token

@@ -55,6 +55,48 @@ class Thread(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
         return self.parent_thread_id is not None
 
 
+class NewThread(msgspec.Struct, frozen=True, kw_only=True):
+    """What a thread is born with; id, status and times are not the caller's to choose."""
+
+    house_id: HouseId
+    parent_thread_id: ThreadId | None = None
+    parent_agent_id: AgentId | None = None
+    name: str | None = None
+    pinned_at: datetime | None = None
+    tags: list[str] = []
+    environment_id: EnvironmentId | None = None
+    config: dict[str, Any] = {}
+    key: str | None = None
+
+
+class ThreadFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which threads of a house a list shows; what is None does not matter."""
+
+    status: ThreadStatus | None = None
+    tag: str | None = None
+    parent: Parent | None = None
+    """A parent of kind `house` means: threads at the house's root."""
+    pinned: bool | None = None
+    name: str | None = None
+    """A part of the name, in any case."""
+
+
+class KeyedThread(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of a get-or-create."""
+
+    thread: Thread
+    created: bool
+
+
+class Deletion(msgspec.Struct, frozen=True, kw_only=True):
+    """A thread whose row is gone. `done_at` None: its stream may still be there."""
+
+    thread_id: ThreadId
+    house_id: HouseId
+    requested_at: datetime
+    done_at: datetime | None = None
+
+
 class Listener(msgspec.Struct, frozen=True, kw_only=True):
     """An agent of the thread's house as seen from one thread: may an entry wake it?"""
 

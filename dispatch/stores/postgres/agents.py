@@ -1,0 +1,159 @@
+"""Rows of agents, and of what single threads override about them."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from msgspec import UNSET, UnsetType
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dispatch import ids
+from dispatch.errors import NotFound
+from dispatch.ids import AgentId, HouseId, ThreadId
+from dispatch.models.houses import Agent, TriggerMode
+from dispatch.stores.postgres import refusals, rows
+from dispatch.stores.postgres.tables import agents, thread_agents
+
+
+async def insert(
+    conn: AsyncConnection,
+    *,
+    house_id: HouseId,
+    handle: str,
+    runner: str,
+    model: str | None = None,
+    config: dict[str, Any] | None = None,
+    trigger_mode: TriggerMode = "mention",
+) -> Agent:
+    """Add an agent to the house.
+
+    Raises: Conflict (`handle_taken`).
+    """
+    statement = sa.insert(agents).values(
+        id=ids.uuid7(),
+        house_id=house_id,
+        handle=handle,
+        runner=runner,
+        model=model,
+        config=config or {},
+        trigger_mode=trigger_mode,
+    )
+    try:
+        row = (await conn.execute(statement.returning(*agents.c))).mappings().one()
+    except sa.exc.IntegrityError as error:
+        raise refusals.broken_rule(error) from error
+    return rows.agent(row)
+
+
+async def get(conn: AsyncConnection, *, agent_id: AgentId) -> Agent:
+    """Return the agent.
+
+    Raises: NotFound, also for an agent of another house.
+    """
+    row = (await conn.execute(sa.select(agents).where(agents.c.id == agent_id))).mappings().first()
+    if row is None:
+        raise NotFound("agent", str(agent_id))
+    return rows.agent(row)
+
+
+async def find_by_handle(
+    conn: AsyncConnection, *, house_id: HouseId, handle: str
+) -> Agent | None:
+    """Return the house's agent with this handle, without its `@`, or None."""
+    statement = sa.select(agents).where(agents.c.house_id == house_id, agents.c.handle == handle)
+    row = (await conn.execute(statement)).mappings().first()
+    return None if row is None else rows.agent(row)
+
+
+async def list(
+    conn: AsyncConnection, *, house_id: HouseId, before: AgentId | None = None, limit: int
+) -> tuple[Agent, ...]:
+    """Return one page of the house's agents, newest first, from `before` on (excluded)."""
+    statement = sa.select(agents).where(agents.c.house_id == house_id)
+    if before is not None:
+        statement = statement.where(agents.c.id < before)
+    found = await conn.execute(statement.order_by(agents.c.id.desc()).limit(limit))
+    return tuple(rows.agent(row) for row in found.mappings())
+
+
+async def update(
+    conn: AsyncConnection,
+    *,
+    agent_id: AgentId,
+    handle: str | UnsetType = UNSET,
+    runner: str | UnsetType = UNSET,
+    model: str | UnsetType | None = UNSET,
+    config: dict[str, Any] | UnsetType = UNSET,
+    trigger_mode: TriggerMode | UnsetType = UNSET,
+) -> Agent:
+    """Change what is given; `config` is replaced whole.
+
+    Raises: NotFound; Conflict (`handle_taken`).
+    """
+    values = rows.given(
+        handle=handle, runner=runner, model=model, config=config, trigger_mode=trigger_mode
+    )
+    if not values:
+        return await get(conn, agent_id=agent_id)
+    statement = sa.update(agents).where(agents.c.id == agent_id).values(values)
+    try:
+        row = (await conn.execute(statement.returning(*agents.c))).mappings().first()
+    except sa.exc.IntegrityError as error:
+        raise refusals.broken_rule(error) from error
+    if row is None:
+        raise NotFound("agent", str(agent_id))
+    return rows.agent(row)
+
+
+async def delete(conn: AsyncConnection, *, agent_id: AgentId) -> None:
+    """Remove the agent and what threads override about it.
+
+    Raises: NotFound, also when repeated; Conflict (`agent_in_use`) while it has direct threads.
+    """
+    try:
+        done = await conn.execute(sa.delete(agents).where(agents.c.id == agent_id))
+    except sa.exc.IntegrityError as error:
+        raise refusals.broken_rule(error) from error
+    if done.rowcount == 0:
+        raise NotFound("agent", str(agent_id))
+
+
+async def set_override(
+    conn: AsyncConnection,
+    *,
+    house_id: HouseId,
+    thread_id: ThreadId,
+    agent_id: AgentId,
+    trigger_mode: TriggerMode,
+) -> None:
+    """Let one thread wake this agent otherwise than the house does; the last call wins.
+
+    Raises: NotFound when thread or agent are not of this house.
+    """
+    statement = upsert(thread_agents).values(
+        house_id=house_id, thread_id=thread_id, agent_id=agent_id, trigger_mode=trigger_mode
+    )
+    try:
+        await conn.execute(
+            statement.on_conflict_do_update(
+                index_elements=["thread_id", "agent_id"],
+                set_={"trigger_mode": statement.excluded.trigger_mode},
+            )
+        )
+    except sa.exc.IntegrityError as error:
+        raise refusals.missing(
+            error,
+            thread_agents_thread_fkey=("thread", thread_id),
+            thread_agents_agent_fkey=("agent", agent_id),
+        ) from error
+
+
+async def delete_override(
+    conn: AsyncConnection, *, thread_id: ThreadId, agent_id: AgentId
+) -> None:
+    """Let the house's trigger mode hold in this thread again; repeating changes nothing."""
+    await conn.execute(
+        sa.delete(thread_agents).where(
+            thread_agents.c.thread_id == thread_id, thread_agents.c.agent_id == agent_id
+        )
+    )

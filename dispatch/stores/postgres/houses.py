@@ -1,0 +1,90 @@
+"""Rows of houses. A house is founded whole, by one definer function, or not at all."""
+
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dispatch import ids
+from dispatch.errors import NotFound
+from dispatch.ids import HouseId, MemberId, ThreadId, TokenId
+from dispatch.models.houses import FoundedHouse, House, Member, Token
+from dispatch.stores.postgres import rows
+from dispatch.stores.postgres.tables import houses
+
+_CREATE: Final = sa.text("""
+    select arbe_create_house(
+        :house_id, :name, :thread_id, :member_id, :owner_name, :token_id, :token_name,
+        :digest, cast(:expires_at as timestamptz)
+    )
+""")
+
+
+async def create(
+    conn: AsyncConnection,
+    *,
+    name: str,
+    owner_name: str,
+    token_name: str,
+    digest: str,
+    expires_at: datetime | None = None,
+) -> FoundedHouse:
+    """Found a house with its primary thread, its owner and the owner's first token.
+
+    Promise: one statement makes all four or none; each call makes another house. Needs no
+    identity: who may found houses is decided at the API's door.
+    Args: digest: SHA-256 of the token's text, in hex.
+    """
+    house_id, thread_id = HouseId(ids.uuid7()), ThreadId(ids.uuid7())
+    member_id, token_id = MemberId(ids.uuid7()), TokenId(ids.uuid7())
+    now: datetime = await conn.scalar(
+        _CREATE,
+        {
+            "house_id": house_id,
+            "name": name,
+            "thread_id": thread_id,
+            "member_id": member_id,
+            "owner_name": owner_name,
+            "token_id": token_id,
+            "token_name": token_name,
+            "digest": digest,
+            "expires_at": expires_at,
+        },
+    )
+    return FoundedHouse(
+        house=House(id=house_id, name=name, primary_thread_id=thread_id, created_at=now),
+        owner=Member(
+            id=member_id, house_id=house_id, name=owner_name, role="owner", created_at=now
+        ),
+        token=Token(
+            id=token_id,
+            member_id=member_id,
+            name=token_name,
+            created_at=now,
+            expires_at=expires_at,
+        ),
+    )
+
+
+async def get(conn: AsyncConnection, *, house_id: HouseId) -> House:
+    """Return the house.
+
+    Raises: NotFound, also for a house the caller is no member of.
+    """
+    row = (await conn.execute(sa.select(houses).where(houses.c.id == house_id))).mappings().first()
+    if row is None:
+        raise NotFound("house", str(house_id))
+    return rows.house(row)
+
+
+async def update(conn: AsyncConnection, *, house_id: HouseId, name: str) -> House:
+    """Rename the house; an owner's right.
+
+    Raises: NotFound, also for a caller who is no owner of it.
+    """
+    statement = sa.update(houses).where(houses.c.id == house_id).values(name=name)
+    row = (await conn.execute(statement.returning(*houses.c))).mappings().first()
+    if row is None:
+        raise NotFound("house", str(house_id))
+    return rows.house(row)

@@ -1,0 +1,110 @@
+"""The tables as statements need them: names and types of columns, nothing more.
+
+Keys, limits, indexes and rights are written once, in `migrations/sql`; a test holds the columns
+here against the migrated database.
+"""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+metadata = sa.MetaData()
+
+
+def _table(name: str, *columns: sa.Column[object]) -> sa.Table:
+    return sa.Table(name, metadata, *columns)
+
+
+def _id(name: str = "id", *, null: bool = False) -> sa.Column[object]:
+    return sa.Column(name, sa.Uuid(), primary_key=name == "id", nullable=null)
+
+
+def _text(name: str, *, null: bool = False) -> sa.Column[object]:
+    return sa.Column(name, sa.Text(), nullable=null)
+
+
+def _moment(name: str, *, null: bool = False) -> sa.Column[object]:
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=null)
+
+
+def _object(name: str) -> sa.Column[object]:
+    return sa.Column(name, JSONB(), nullable=False)
+
+
+houses = _table(
+    "houses", _id(), _text("name"), _id("primary_thread_id"), _moment("created_at")
+)
+members = _table(
+    "members", _id(), _id("house_id"), _text("name"), _text("role"), _moment("created_at")
+)
+tokens = _table(
+    "tokens",
+    _id(),
+    _id("member_id"),
+    _id("house_id"),
+    _text("name"),
+    _text("digest"),
+    _moment("created_at"),
+    _moment("expires_at", null=True),
+    _moment("last_used_at", null=True),
+)
+agents = _table(
+    "agents",
+    _id(),
+    _id("house_id"),
+    _text("handle"),
+    _text("runner"),
+    _text("model", null=True),
+    _object("config"),
+    _text("trigger_mode"),
+    _moment("created_at"),
+)
+environments = _table(
+    "environments",
+    _id(),
+    _id("house_id"),
+    _text("name"),
+    _text("provider"),
+    _object("config"),
+    _moment("created_at"),
+)
+sandboxes = _table(
+    "sandboxes",
+    _id(),
+    _id("house_id"),
+    _id("environment_id", null=True),
+    _text("status"),
+    _moment("created_at"),
+)
+threads = _table(
+    "threads",
+    _id(),
+    _id("house_id"),
+    _id("parent_thread_id", null=True),
+    _id("parent_agent_id", null=True),
+    _text("name", null=True),
+    _moment("pinned_at", null=True),
+    sa.Column("tags", ARRAY(sa.Text()), nullable=False),
+    _id("environment_id", null=True),
+    _id("sandbox_id", null=True),
+    _text("status"),
+    _object("usage"),
+    _object("config"),
+    _text("key", null=True),
+    sa.Column("stream_id", sa.Text(collation="C"), nullable=False),
+    _moment("created_at"),
+    _moment("updated_at"),
+)
+thread_agents = _table(
+    "thread_agents",
+    sa.Column("thread_id", sa.Uuid(), primary_key=True),
+    sa.Column("agent_id", sa.Uuid(), primary_key=True),
+    _id("house_id"),
+    _text("trigger_mode"),
+)
+deletions = _table(
+    "deletions",
+    sa.Column("thread_id", sa.Uuid(), primary_key=True),
+    _id("house_id"),
+    _moment("requested_at"),
+    _moment("done_at", null=True),
+)
