@@ -46,6 +46,4 @@ def id_range(text: str) -> IdRange:
             f"'{text[:80]}' is not a reference.",
             next_step="Give an id, at least 4 digits of its beginning, or an agent's @handle.",
         )
-    return IdRange(
-        uuid.UUID(digits.ljust(_DIGITS, "0")), uuid.UUID(digits.ljust(_DIGITS, "f"))
-    )
+    return IdRange(uuid.UUID(digits.ljust(_DIGITS, "0")), uuid.UUID(digits.ljust(_DIGITS, "f")))

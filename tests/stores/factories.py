@@ -63,9 +63,7 @@ async def found_home(api: AsyncEngine, worker: AsyncEngine) -> Home:
         )
         thread = await threads.insert(conn, new=NewThread(house_id=house_id, name="talk"))
     async with engine.as_worker(worker) as conn:
-        sandbox = await sandboxes.insert(
-            conn, house_id=house_id, environment_id=environment.id
-        )
+        sandbox = await sandboxes.insert(conn, house_id=house_id, environment_id=environment.id)
     return Home(
         api=api,
         house=founded.house,

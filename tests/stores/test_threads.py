@@ -25,7 +25,9 @@ async def add(home: Home, **fields: object) -> Thread:
 
 
 async def test_a_new_thread_rests_in_the_vocabulary_of_its_place(home: Home) -> None:
-    root = await add(home, tags=["a", "b"], config={"model": "m"}, environment_id=home.environment.id)
+    root = await add(
+        home, tags=["a", "b"], config={"model": "m"}, environment_id=home.environment.id
+    )
     child = await add(home, parent_thread_id=root.id)
     assert (root.status, root.parent.kind, root.tags) == ("open", "house", ["a", "b"])
     assert (root.config, root.usage, root.stream_id) == ({"model": "m"}, UsageTotals(), "")
@@ -116,7 +118,10 @@ async def test_access_tells_each_agents_mode_queue_and_attempts(home: Home) -> N
         dm = await threads.insert_dm(conn, house_id=home.house.id, agent_id=loud.id)
         seen = await threads.access(conn, thread_id=dm.thread.id, max_attempts=3)
         plain = await threads.access(conn, thread_id=home.thread.id, max_attempts=3)
-    assert [(each.handle, each.trigger_mode, each.queue, each.max_attempts) for each in seen.listeners] == [
+    assert [
+        (each.handle, each.trigger_mode, each.queue, each.max_attempts)
+        for each in seen.listeners
+    ] == [
         ("demo", "mention", "arbe.turns", 3),
         ("loud", "always", "gpu", 1),
     ]

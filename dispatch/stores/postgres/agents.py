@@ -4,6 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from msgspec import UNSET, UnsetType
+from sqlalchemy import exc
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -40,7 +41,7 @@ async def insert(
     )
     try:
         row = (await conn.execute(statement.returning(*agents.c))).mappings().one()
-    except sa.exc.IntegrityError as error:
+    except exc.IntegrityError as error:
         raise refusals.broken_rule(error) from error
     return rows.agent(row)
 
@@ -50,7 +51,11 @@ async def get(conn: AsyncConnection, *, agent_id: AgentId) -> Agent:
 
     Raises: NotFound, also for an agent of another house.
     """
-    row = (await conn.execute(sa.select(agents).where(agents.c.id == agent_id))).mappings().first()
+    row = (
+        (await conn.execute(sa.select(agents).where(agents.c.id == agent_id)))
+        .mappings()
+        .first()
+    )
     if row is None:
         raise NotFound("agent", str(agent_id))
     return rows.agent(row)
@@ -60,7 +65,9 @@ async def find_by_handle(
     conn: AsyncConnection, *, house_id: HouseId, handle: str
 ) -> Agent | None:
     """Return the house's agent with this handle, without its `@`, or None."""
-    statement = sa.select(agents).where(agents.c.house_id == house_id, agents.c.handle == handle)
+    statement = sa.select(agents).where(
+        agents.c.house_id == house_id, agents.c.handle == handle
+    )
     row = (await conn.execute(statement)).mappings().first()
     return None if row is None else rows.agent(row)
 
@@ -68,7 +75,7 @@ async def find_by_handle(
 async def list(
     conn: AsyncConnection, *, house_id: HouseId, before: AgentId | None = None, limit: int
 ) -> tuple[Agent, ...]:
-    """Return one page of the house's agents, newest first, from `before` on (excluded)."""
+    """Return one page of the house's agents, newest first, older than `before`."""
     statement = sa.select(agents).where(agents.c.house_id == house_id)
     if before is not None:
         statement = statement.where(agents.c.id < before)
@@ -98,7 +105,7 @@ async def update(
     statement = sa.update(agents).where(agents.c.id == agent_id).values(values)
     try:
         row = (await conn.execute(statement.returning(*agents.c))).mappings().first()
-    except sa.exc.IntegrityError as error:
+    except exc.IntegrityError as error:
         raise refusals.broken_rule(error) from error
     if row is None:
         raise NotFound("agent", str(agent_id))
@@ -112,7 +119,7 @@ async def delete(conn: AsyncConnection, *, agent_id: AgentId) -> None:
     """
     try:
         done = await conn.execute(sa.delete(agents).where(agents.c.id == agent_id))
-    except sa.exc.IntegrityError as error:
+    except exc.IntegrityError as error:
         raise refusals.broken_rule(error) from error
     if done.rowcount == 0:
         raise NotFound("agent", str(agent_id))
@@ -140,7 +147,7 @@ async def set_override(
                 set_={"trigger_mode": statement.excluded.trigger_mode},
             )
         )
-    except sa.exc.IntegrityError as error:
+    except exc.IntegrityError as error:
         raise refusals.missing(
             error,
             thread_agents_thread_fkey=("thread", thread_id),

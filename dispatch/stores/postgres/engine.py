@@ -1,8 +1,8 @@
 """Connections: pools under one role each, and the doors to a transaction with an identity.
 
-Nobody else opens a connection. A door is one transaction: it commits when its body ends well and
-rolls back otherwise. The identity is set inside the transaction and ends with it, so a pooled
-connection never carries the last caller over; the pool's reset is the second net, not the first.
+Nobody else opens a connection. A door is one transaction: it commits when its body ends well
+and rolls back otherwise. The identity is set inside the transaction and ends with it, so a
+pooled connection never carries the last caller over; the pool's reset is the second net.
 """
 
 from collections.abc import AsyncGenerator
@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from dispatch import errors
@@ -57,7 +58,7 @@ def driver_url(url: str) -> sa.URL:
     """
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
+    except exc.ArgumentError:
         parsed = None
     if parsed is None or parsed.get_backend_name() not in {"postgresql", "postgres"}:
         raise errors.Invalid(
@@ -82,7 +83,7 @@ async def as_member(
 
 @asynccontextmanager
 async def as_nobody(engine: AsyncEngine) -> AsyncGenerator[AsyncConnection, None]:
-    """Open one transaction without an identity: for finding a token's member and making a house.
+    """Open one transaction without an identity: to find a token's member or found a house.
 
     Promise: under the API's role every row stays invisible.
     Raises: as `as_member`.
@@ -107,7 +108,7 @@ async def _transaction(engine: AsyncEngine) -> AsyncGenerator[AsyncConnection, N
     try:
         async with engine.begin() as conn:
             yield conn
-    except (sa.exc.SQLAlchemyError, UnicodeEncodeError) as error:
+    except (exc.SQLAlchemyError, UnicodeEncodeError) as error:
         meaning = refusals.meaning_of(error)
         if meaning is None:
             raise
@@ -120,7 +121,8 @@ def _connect_args(address: sa.URL, *, role: Role, seconds: float) -> dict[str, A
     ours = {
         "role": role,
         "statement_timeout": milliseconds,
-        "lock_timeout": milliseconds // 2,  # the one who waits gives up before its statement does
+        "lock_timeout": milliseconds
+        // 2,  # the one who waits gives up before its statement does
         "idle_in_transaction_session_timeout": milliseconds * 2,
         "timezone": "UTC",
     }
@@ -139,7 +141,7 @@ def _connect_args(address: sa.URL, *, role: Role, seconds: float) -> dict[str, A
 
 
 def _forget_everything(
-    connection: sa.PoolProxiedConnection | Any,
+    connection: Any,
     _record: object,
     state: sa.PoolResetState,
 ) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from msgspec import UNSET, UnsetType
+from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatch import ids
@@ -49,7 +50,7 @@ async def list(
     before: EnvironmentId | None = None,
     limit: int,
 ) -> tuple[Environment, ...]:
-    """Return one page of the house's environments, newest first, from `before` on (excluded)."""
+    """Return one page of the house's environments, newest first, older than `before`."""
     statement = sa.select(environments).where(environments.c.house_id == house_id)
     if before is not None:
         statement = statement.where(environments.c.id < before)
@@ -65,7 +66,7 @@ async def update(
     provider: str | UnsetType = UNSET,
     config: dict[str, Any] | UnsetType = UNSET,
 ) -> Environment:
-    """Change what is given; `config` is replaced whole. Sandboxes already made stay as they are.
+    """Change what is given; `config` is replaced whole. Sandboxes already made stay.
 
     Raises: NotFound.
     """
@@ -90,7 +91,7 @@ async def delete(conn: AsyncConnection, *, environment_id: EnvironmentId) -> Non
     statement = sa.delete(environments).where(environments.c.id == environment_id)
     try:
         done = await conn.execute(statement)
-    except sa.exc.IntegrityError as error:
+    except exc.IntegrityError as error:
         raise refusals.broken_rule(error) from error
     if done.rowcount == 0:
         raise NotFound("environment", str(environment_id))

@@ -72,7 +72,11 @@ async def get(conn: AsyncConnection, *, house_id: HouseId) -> House:
 
     Raises: NotFound, also for a house the caller is no member of.
     """
-    row = (await conn.execute(sa.select(houses).where(houses.c.id == house_id))).mappings().first()
+    row = (
+        (await conn.execute(sa.select(houses).where(houses.c.id == house_id)))
+        .mappings()
+        .first()
+    )
     if row is None:
         raise NotFound("house", str(house_id))
     return rows.house(row)

@@ -41,7 +41,7 @@ async def get(conn: AsyncConnection, *, member_id: MemberId) -> Member:
 async def list(
     conn: AsyncConnection, *, house_id: HouseId, before: MemberId | None = None, limit: int
 ) -> tuple[Member, ...]:
-    """Return one page of the house's members, newest first, from `before` on (excluded)."""
+    """Return one page of the house's members, newest first, older than `before`."""
     statement = sa.select(members).where(members.c.house_id == house_id)
     if before is not None:
         statement = statement.where(members.c.id < before)

@@ -14,8 +14,7 @@ from dispatch.errors import AmbiguousRef, Gone, NotFound
 from dispatch.ids import HouseId
 from dispatch.models import refs
 from dispatch.models.refs import IdRange, Ref, RefKind
-from dispatch.stores.postgres import agents
-from dispatch.stores.postgres import tables
+from dispatch.stores.postgres import agents, tables
 
 _CANDIDATES: Final = 6
 """Rows read per kind; an error names five and more would only be counted."""
@@ -84,9 +83,7 @@ async def _in_range(
     return [Ref(**row) for row in found.mappings()]
 
 
-async def _refuse_deleted(
-    conn: AsyncConnection, *, house_id: HouseId, wanted: IdRange
-) -> None:
+async def _refuse_deleted(conn: AsyncConnection, *, house_id: HouseId, wanted: IdRange) -> None:
     """Say Gone rather than unknown, so that a repeated delete by reference converges."""
     gone = tables.deletions.c
     statement = (

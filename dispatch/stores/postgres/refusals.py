@@ -11,7 +11,7 @@ Anything else is a mistake of ours and stays what it is.
 from typing import Final
 
 import psycopg
-import sqlalchemy as sa
+from sqlalchemy import exc
 
 from dispatch import errors
 
@@ -21,27 +21,27 @@ _NOT_MIGRATED: Final = "Run `arbe db upgrade`."
 def meaning_of(error: BaseException) -> errors.ArbeError | None:
     """Translate what may come out of any statement, or return None for a mistake of ours."""
     match error:
-        case sa.exc.TimeoutError():
+        case exc.TimeoutError():
             return errors.Unavailable("Postgres", cause="all connections are busy")
-        case sa.exc.DisconnectionError():
+        case exc.DisconnectionError():
             return errors.Unavailable("Postgres", cause="the connection was lost")
-        case sa.exc.OperationalError() | sa.exc.InterfaceError():
-            return _no_answer(error)
-        case sa.exc.DBAPIError() if error.connection_invalidated:
-            return _no_answer(error)
-        case sa.exc.DBAPIError():
-            return _refused(error.orig)
-        case sa.exc.StatementError(orig=UnicodeEncodeError()) | UnicodeEncodeError():
+        case exc.DBAPIError():
+            silent = isinstance(error, exc.OperationalError | exc.InterfaceError)
+            lost = silent or error.connection_invalidated
+            return _no_answer(error) if lost else _refused(error.orig)
+        case exc.StatementError(orig=UnicodeEncodeError()) | UnicodeEncodeError():
             return errors.Invalid("A text holds a lone surrogate, which UTF-8 cannot carry.")
         case _:
             return None
 
 
-def broken_rule(error: sa.exc.IntegrityError) -> Exception:
-    """Translate a violated constraint by its name; return the error itself if it has no meaning."""
+def broken_rule(error: exc.IntegrityError) -> Exception:
+    """Translate a violated constraint by its name; one without meaning stays the error."""
     match constraint_of(error):
         case "agents_handle_key":
-            return errors.Conflict("handle_taken", "Another agent of this house has this handle.")
+            return errors.Conflict(
+                "handle_taken", "Another agent of this house has this handle."
+            )
         case "threads_key_key":
             return errors.Conflict("key_taken", "A thread of this house has this key.")
         case "houses_primary_thread_fkey":
@@ -64,7 +64,7 @@ def broken_rule(error: sa.exc.IntegrityError) -> Exception:
             return error
 
 
-def missing(error: sa.exc.IntegrityError, **targets: tuple[str, object]) -> Exception:
+def missing(error: exc.IntegrityError, **targets: tuple[str, object]) -> Exception:
     """Translate a broken reference into NotFound of what it pointed to.
 
     Args: targets: for each foreign key's name, the kind and the id that was given. A row of
@@ -77,18 +77,18 @@ def missing(error: sa.exc.IntegrityError, **targets: tuple[str, object]) -> Exce
     return errors.NotFound(kind, str(ref))
 
 
-def constraint_of(error: sa.exc.DBAPIError) -> str | None:
+def constraint_of(error: exc.DBAPIError) -> str | None:
     """Name the constraint that was violated, if any."""
     return error.orig.diag.constraint_name if isinstance(error.orig, psycopg.Error) else None
 
 
 def first_line(error: BaseException) -> str:
     """Return the server's own sentence, without the statement and its values."""
-    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    cause = error.orig if isinstance(error, exc.DBAPIError) else error
     return str(cause).partition("\n")[0].rstrip(".")
 
 
-def _no_answer(error: sa.exc.DBAPIError) -> errors.ArbeError:
+def _no_answer(error: exc.DBAPIError) -> errors.ArbeError:
     said = str(error.orig)
     if 'role "arbe_' in said:  # the connection's own role: a database that was never migrated
         return errors.Unavailable("Postgres", cause="no schema yet", next_step=_NOT_MIGRATED)
@@ -98,7 +98,9 @@ def _no_answer(error: sa.exc.DBAPIError) -> errors.ArbeError:
 def _refused(cause: BaseException | None) -> errors.ArbeError | None:
     match cause:
         case psycopg.errors.UndefinedTable():
-            return errors.Unavailable("Postgres", cause="no schema yet", next_step=_NOT_MIGRATED)
+            return errors.Unavailable(
+                "Postgres", cause="no schema yet", next_step=_NOT_MIGRATED
+            )
         case psycopg.errors.InsufficientPrivilege():
             return errors.Forbidden("This member may not do that.")
         case psycopg.errors.CheckViolation():

@@ -1,6 +1,7 @@
 """Rows of sandboxes. Workers make and end them; members only look."""
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatch import ids
@@ -27,7 +28,7 @@ async def insert(
     )
     try:
         row = (await conn.execute(statement.returning(*sandboxes.c))).mappings().one()
-    except sa.exc.IntegrityError as error:
+    except exc.IntegrityError as error:
         raise refusals.missing(
             error, sandboxes_environment_fkey=("environment", environment_id)
         ) from error

@@ -30,9 +30,7 @@ def _object(name: str) -> sa.Column[object]:
     return sa.Column(name, JSONB(), nullable=False)
 
 
-houses = _table(
-    "houses", _id(), _text("name"), _id("primary_thread_id"), _moment("created_at")
-)
+houses = _table("houses", _id(), _text("name"), _id("primary_thread_id"), _moment("created_at"))
 members = _table(
     "members", _id(), _id("house_id"), _text("name"), _text("role"), _moment("created_at")
 )

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 from msgspec import UNSET, UnsetType
+from sqlalchemy import exc
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -35,7 +36,7 @@ from dispatch.stores.postgres.tables import agents as _agents
 from dispatch.stores.postgres.tables import thread_agents, threads
 
 _KEYED_TRIES: Final = 5
-"""A key's thread that is deleted between our insert and our look: once is rare, five is never."""
+"""Its thread may be deleted between our insert and our look: once is rare, five is never."""
 _DM_LOCK: Final = sa.text("select pg_advisory_xact_lock(hashtextextended(:name, 0))")
 _FIND: Final = sa.select(threads).where(threads.c.id == sa.bindparam("thread_id"))
 _ACCESS: Final = (
@@ -70,7 +71,7 @@ async def insert(conn: AsyncConnection, *, new: NewThread) -> Thread:
     statement = sa.insert(threads).values(_born(new)).returning(*threads.c)
     try:
         row = (await conn.execute(statement)).mappings().one()
-    except sa.exc.IntegrityError as error:
+    except exc.IntegrityError as error:
         raise _missing(error, new) from error
     return await _made(conn, row)
 
@@ -84,12 +85,16 @@ async def insert_keyed(conn: AsyncConnection, *, new: NewThread) -> KeyedThread:
     """
     if new.key is None:
         raise Invalid("A keyed thread needs a key.")
-    statement = upsert(threads).values(_born(new)).returning(*threads.c)
-    statement = statement.on_conflict_do_nothing(constraint="threads_key_key")
+    statement = (
+        upsert(threads)
+        .values(_born(new))
+        .on_conflict_do_nothing(constraint="threads_key_key")
+        .returning(*threads.c)
+    )
     for _ in range(_KEYED_TRIES):
         try:
             row = (await conn.execute(statement)).mappings().first()
-        except sa.exc.IntegrityError as error:
+        except exc.IntegrityError as error:
             raise _missing(error, new) from error
         if row is not None:
             return KeyedThread(thread=await _made(conn, row), created=True)
@@ -164,7 +169,7 @@ async def list(
     before: ThreadId | None = None,
     limit: int,
 ) -> tuple[Thread, ...]:
-    """Return one page of the house's threads, newest first, from `before` on (excluded).
+    """Return one page of the house's threads, newest first, older than `before`.
 
     Promise: a thread that is there all the while stands on exactly one page, whatever is
     created or deleted between two of them.
@@ -276,7 +281,7 @@ async def set_sandbox(
         done = await conn.execute(
             statement.values(sandbox_id=sandbox_id, updated_at=sa.func.now())
         )
-    except sa.exc.IntegrityError as error:
+    except exc.IntegrityError as error:
         raise refusals.missing(error, threads_sandbox_fkey=("sandbox", sandbox_id)) from error
     return done.rowcount == 1
 
@@ -297,7 +302,7 @@ async def delete_tree(conn: AsyncConnection, *, thread_id: ThreadId) -> tuple[Th
     statement = sa.delete(threads).where(threads.c.id.in_(sa.select(tree.c.id)))
     try:
         gone = (await conn.scalars(statement.returning(threads.c.id))).all()
-    except sa.exc.IntegrityError as error:
+    except exc.IntegrityError as error:
         raise refusals.broken_rule(error) from error
     if gone:
         return tuple(ThreadId(each) for each in gone)
@@ -330,7 +335,7 @@ async def _made(conn: AsyncConnection, row: RowMapping) -> Thread:
     return made
 
 
-def _missing(error: sa.exc.IntegrityError, new: NewThread) -> Exception:
+def _missing(error: exc.IntegrityError, new: NewThread) -> Exception:
     return refusals.missing(
         error,
         threads_parent_thread_fkey=("thread", new.parent_thread_id),

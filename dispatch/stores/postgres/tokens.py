@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatch import ids
@@ -53,7 +54,7 @@ async def insert(
     )
     try:
         row = (await conn.execute(statement.returning(*_SHOWN))).mappings().one()
-    except sa.exc.IntegrityError as error:
+    except exc.IntegrityError as error:
         raise refusals.missing(error, tokens_member_fkey=("member", member_id)) from error
     return rows.token(row)
 

@@ -4,12 +4,14 @@ Not here: making the database itself. The login needs CREATEROLE (or finds the r
 an administrator and granted to it) and must own the database; it need not be a superuser.
 """
 
+import threading
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from sqlalchemy import exc
 
 from dispatch import errors
 from dispatch.stores.postgres import engine, refusals
@@ -21,6 +23,8 @@ _LOCK: Final = 0x61726265
 _PATIENCE: Final = "60s"
 """How long a second migrator waits for the first; longer than any migration of ours."""
 _HERE: Final = Path(__file__).parent
+_ALEMBIC: Final = threading.Lock()
+"""Alembic keeps what it is doing in module globals: one migration at a time per process."""
 
 
 def upgrade(database_url: str) -> None:
@@ -43,7 +47,7 @@ def upgrade(database_url: str) -> None:
             connection.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
             _make_roles(connection)
             _run_scripts(connection)
-    except sa.exc.SQLAlchemyError as error:
+    except exc.SQLAlchemyError as error:
         meaning = refusals.meaning_of(error)
         if isinstance(meaning, errors.Forbidden):
             raise _not_allowed(error) from error
@@ -81,12 +85,14 @@ def _run_scripts(connection: sa.Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(_HERE).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    with _ALEMBIC:
+        command.upgrade(config, "head")
 
 
 def _not_allowed(error: Exception) -> errors.Invalid:
     return errors.Invalid(
-        f"This login may not migrate the database: {refusals.first_line(error)}.",
+        f"The database cannot be migrated: {refusals.first_line(error)}.",
         next_step="Use a login that owns the database and has CREATEROLE, or let an "
-        "administrator make arbe_api, arbe_worker and arbe_definer and grant them to it.",
+        "administrator make arbe_api, arbe_worker and arbe_definer (NOLOGIN, no BYPASSRLS) "
+        "and grant them to it.",
     )

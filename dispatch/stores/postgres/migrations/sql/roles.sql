@@ -18,7 +18,7 @@ begin
             into found from pg_roles where rolname = wanted;
         if found.strong then
             raise exception 'role % must have neither LOGIN, SUPERUSER, CREATEROLE nor BYPASSRLS', wanted
-                using errcode = 'invalid_role_specification';
+                using errcode = 'insufficient_privilege';
         end if;
         -- The login of DATABASE_URL steps down into these roles.
         if current_setting('server_version_num')::int >= 160000 then

@@ -1,0 +1,331 @@
+"""Who may do what: every table, verb and actor, and a lint of the catalog."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from dispatch import ids
+from dispatch.errors import Forbidden
+from dispatch.models.threads import NewThread
+from dispatch.stores.postgres import engine, threads
+from dispatch.stores.postgres.tables import metadata
+from tests.stores.factories import Home, new_digest
+
+ACTORS = ("owner", "member", "stranger", "nobody", "worker")
+VERBS = ("select", "insert", "update", "delete")
+HOUSE = {"owner", "member"}
+"""Who may, by table and verb, to a row of the house; everyone else must not."""
+MATRIX: Mapping[str, Mapping[str, set[str]]] = {
+    "houses": {
+        "select": {*HOUSE, "worker"},
+        "insert": set(),
+        "update": {"owner"},
+        "delete": set(),
+    },
+    "members": {
+        "select": HOUSE,
+        "insert": {"owner"},
+        "update": {"owner"},
+        "delete": {"owner"},
+    },
+    # the row is the owner's token: a member neither sees nor makes nor revokes it
+    "tokens": {"select": {"owner"}, "insert": {"owner"}, "update": set(), "delete": {"owner"}},
+    "agents": {"select": {*HOUSE, "worker"}, "insert": HOUSE, "update": HOUSE, "delete": HOUSE},
+    "environments": {
+        "select": {*HOUSE, "worker"},
+        "insert": HOUSE,
+        "update": HOUSE,
+        "delete": HOUSE,
+    },
+    "sandboxes": {
+        "select": {*HOUSE, "worker"},
+        "insert": {"worker"},
+        "update": {"worker"},
+        "delete": set(),
+    },
+    "threads": {
+        "select": {*HOUSE, "worker"},
+        "insert": HOUSE,
+        "update": {*HOUSE, "worker"},
+        "delete": HOUSE,
+    },
+    "thread_agents": {
+        "select": {*HOUSE, "worker"},
+        "insert": HOUSE,
+        "update": HOUSE,
+        "delete": HOUSE,
+    },
+    # written by a trigger; a worker may finish it, and forget it only then (see below)
+    "deletions": {
+        "select": {*HOUSE, "worker"},
+        "insert": set(),
+        "update": {"worker"},
+        "delete": set(),
+    },
+}
+CASES = list(itertools.product(MATRIX, VERBS, ACTORS))
+FREE = {"houses": "name", "members": "name", "agents": "runner", "environments": "name"}
+"""A column to update, as one may if one may at all."""
+
+
+@pytest.fixture
+def door(
+    home: Home, elsewhere: Home, api: AsyncEngine, worker: AsyncEngine
+) -> Callable[[str], AbstractAsyncContextManager[AsyncConnection]]:
+    doors = {
+        "owner": home.as_owner,
+        "member": home.as_member,
+        "stranger": elsewhere.as_owner,
+        "nobody": lambda: engine.as_nobody(api),
+        "worker": lambda: engine.as_worker(worker),
+    }
+    return lambda actor: doors[actor]()
+
+
+async def target(table: str, home: Home) -> dict[str, Any]:
+    """Make sure there is a row nothing else hangs on, and return what finds it."""
+    match table:
+        case "houses":
+            return {"id": home.house.id}
+        case "members":
+            return {"id": home.member.id}
+        case "tokens":
+            return {"id": home.token.id}
+        case "agents" | "environments" | "sandboxes" | "threads":
+            return {
+                "id": getattr(
+                    home, table.removesuffix("es") if table == "sandboxes" else table[:-1]
+                ).id
+            }
+        case "thread_agents":
+            async with home.as_owner() as conn:
+                dm = await threads.insert_dm(
+                    conn, house_id=home.house.id, agent_id=home.agent.id
+                )
+            return {"thread_id": dm.thread.id}
+        case _:
+            async with home.as_owner() as conn:
+                doomed = await threads.insert(conn, new=NewThread(house_id=home.house.id))
+                await threads.delete_tree(conn, thread_id=doomed.id)
+            return {"thread_id": doomed.id}
+
+
+def fresh(table: str, home: Home) -> dict[str, Any]:
+    house_id = home.house.id
+    values: dict[str, dict[str, Any]] = {
+        "houses": {"name": "n", "primary_thread_id": home.thread.id},
+        "members": {"house_id": house_id, "name": "n", "role": "member"},
+        "tokens": {
+            "house_id": house_id,
+            "member_id": home.owner.id,
+            "name": "n",
+            "digest": new_digest(),
+        },
+        "agents": {"house_id": house_id, "handle": "new", "runner": "demo"},
+        "environments": {"house_id": house_id, "name": "n", "provider": "local"},
+        "sandboxes": {"house_id": house_id},
+        "threads": {"house_id": house_id, "status": "open"},
+        "thread_agents": {
+            "house_id": house_id,
+            "thread_id": home.house.primary_thread_id,
+            "agent_id": home.agent.id,
+            "trigger_mode": "never",
+        },
+        "deletions": {"house_id": house_id, "thread_id": ids.uuid7()},
+    }
+    has_id = table not in {"thread_agents", "deletions"}
+    return {**({"id": ids.uuid7()} if has_id else {}), **values[table]}
+
+
+def change(table: str, actor: str) -> dict[str, Any]:
+    match table:
+        case "tokens":
+            return {"name": "n"}
+        case "sandboxes":
+            return {"status": "ready"}
+        case "threads":
+            return {"status": "running"} if actor == "worker" else {"name": "n"}
+        case "thread_agents":
+            return {"trigger_mode": "never"}
+        case "deletions":
+            return {"done_at": sa.func.now()}
+        case _:
+            return {FREE[table]: "n"}
+
+
+async def attempt(
+    conn: AsyncConnection, verb: str, table: str, row: dict[str, Any], home: Home, actor: str
+) -> int:
+    """Do it in plain SQL, past all our functions; return how many rows it reached."""
+    it = metadata.tables[table]
+    where = [it.c[column] == value for column, value in row.items()]
+    match verb:
+        case "select":
+            first = next(iter(row))
+            return len((await conn.execute(sa.select(it.c[first]).where(*where))).all())
+        case "insert":
+            return (await conn.execute(sa.insert(it).values(fresh(table, home)))).rowcount
+        case "update":
+            statement = sa.update(it).where(*where).values(change(table, actor))
+            return (await conn.execute(statement)).rowcount
+        case _:
+            return (await conn.execute(sa.delete(it).where(*where))).rowcount
+
+
+def test_every_table_has_its_row_in_the_matrix() -> None:
+    assert set(MATRIX) == set(metadata.tables)
+
+
+@pytest.mark.parametrize(("table", "verb", "actor"), CASES)
+async def test_the_matrix_holds(
+    table: str,
+    verb: str,
+    actor: str,
+    home: Home,
+    door: Callable[[str], AbstractAsyncContextManager[AsyncConnection]],
+) -> None:
+    row = await target(table, home)
+    try:
+        async with door(actor) as conn:
+            reached = await attempt(conn, verb, table, row, home, actor)
+            await conn.rollback()
+    except Forbidden:
+        reached = 0
+    assert bool(reached) == (actor in MATRIX[table][verb])
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("threads", "status", "running"),
+        ("threads", "usage", {}),
+        ("threads", "stream_id", "000000000000001_0000000001"),
+        ("threads", "house_id", "elsewhere"),
+        ("threads", "parent_thread_id", None),
+        ("agents", "house_id", "elsewhere"),
+        ("environments", "house_id", "elsewhere"),
+        ("members", "house_id", "elsewhere"),
+        ("houses", "primary_thread_id", None),
+        ("deletions", "done_at", None),
+    ],
+)
+async def test_the_api_cannot_write_what_is_not_its_own(
+    home: Home, elsewhere: Home, table: str, column: str, value: object
+) -> None:
+    value = elsewhere.house.id if value == "elsewhere" else value
+    with pytest.raises(Forbidden):
+        async with home.as_owner() as conn:
+            await conn.execute(sa.update(metadata.tables[table]).values({column: value}))
+
+
+@pytest.mark.parametrize("column", ["name", "tags", "house_id", "parent_thread_id", "key"])
+async def test_a_worker_writes_projections_and_nothing_else(
+    worker: AsyncEngine, column: str
+) -> None:
+    with pytest.raises(Forbidden):
+        async with engine.as_worker(worker) as conn:
+            await conn.execute(sa.update(metadata.tables["threads"]).values({column: None}))
+
+
+async def test_a_worker_forgets_a_deletion_only_when_it_is_done(
+    home: Home, worker: AsyncEngine
+) -> None:
+    row = await target("deletions", home)
+    async with engine.as_worker(worker) as conn:
+        assert await attempt(conn, "delete", "deletions", row, home, "worker") == 0
+        await attempt(conn, "update", "deletions", row, home, "worker")
+        assert await attempt(conn, "delete", "deletions", row, home, "worker") == 1
+
+
+async def test_a_thread_is_not_born_running(home: Home) -> None:
+    with pytest.raises(Forbidden):
+        async with home.as_owner() as conn:
+            row = {**fresh("threads", home), "status": "running"}
+            await conn.execute(sa.insert(metadata.tables["threads"]).values(row))
+
+
+@pytest.mark.parametrize("who", ["as_owner", "as_member"])
+async def test_nobody_reads_a_digest(home: Home, who: str) -> None:
+    with pytest.raises(Forbidden):
+        async with getattr(home, who)() as conn:
+            await conn.execute(sa.select(metadata.tables["tokens"].c.digest))
+
+
+async def test_a_removed_member_sees_nothing_from_the_next_statement_on(home: Home) -> None:
+    count = sa.select(sa.func.count()).select_from(metadata.tables["threads"])
+    async with home.as_member() as conn:
+        assert await conn.scalar(count) == 2
+        async with home.as_owner() as other:
+            members = metadata.tables["members"]
+            await other.execute(sa.delete(members).where(members.c.id == home.member.id))
+        assert await conn.scalar(count) == 0
+
+
+LINT = {
+    "tables without forced row level security": """
+        select relname from pg_class where relnamespace = 'public'::regnamespace
+        and relkind in ('r', 'p') and relname <> 'alembic_version'
+        and not (relrowsecurity and relforcerowsecurity)""",
+    "tables without a policy": """
+        select relname from pg_class c where relnamespace = 'public'::regnamespace
+        and relkind in ('r', 'p') and relname <> 'alembic_version'
+        and not exists (select from pg_policy where polrelid = c.oid)""",
+    "views, which run as their owner, and materialized ones": """
+        select relname from pg_class where relnamespace = 'public'::regnamespace
+        and relkind in ('v', 'm')""",
+    "policies for everybody": """
+        select polname from pg_policy where 0 = any(polroles)""",
+    "roles that are too strong": """
+        select rolname from pg_roles where rolname like 'arbe\\_%' and (rolsuper or rolbypassrls
+        or rolcanlogin or rolcreaterole or rolcreatedb or rolreplication)""",
+    "roles of ours that are members of another": """
+        select member::regrole::text from pg_auth_members
+        where member::regrole::text like 'arbe\\_%'""",
+    "tables, schemas or databases our roles own": """
+        select relname::text from pg_class where relowner::regrole::text like 'arbe\\_%'
+        union all select nspname from pg_namespace where nspowner::regrole::text like 'arbe\\_%'
+        union all select datname from pg_database where datdba::regrole::text like 'arbe\\_%'""",
+    "schemas our roles may create in": """
+        select nspname || ' ' || rolname from pg_namespace, pg_roles
+        where rolname like 'arbe\\_%' and nspname !~ '^pg_'
+        and has_schema_privilege(rolname, nspname, 'create')""",
+    "rights that no policy filters": """
+        select table_name || ' ' || grantee from information_schema.role_table_grants
+        where privilege_type in ('TRUNCATE', 'REFERENCES', 'TRIGGER')
+        and grantee like 'arbe\\_%'""",
+    "tables granted to everybody": """
+        select table_name from information_schema.role_table_grants
+        where grantee = 'PUBLIC' and table_schema = 'public'""",
+    "functions that everybody may call": """
+        select p.oid::regprocedure::text from pg_proc p
+        where pronamespace = 'public'::regnamespace and (proacl is null or exists (
+            select from aclexplode(proacl) where grantee = 0))""",
+    "functions with a free search_path": """
+        select p.oid::regprocedure::text from pg_proc p
+        where pronamespace = 'public'::regnamespace
+        and not coalesce(proconfig @> array['search_path=""'], false)""",
+    "functions that claim to leak nothing": """
+        select p.oid::regprocedure::text from pg_proc p
+        where pronamespace = 'public'::regnamespace and proleakproof""",
+    "definer functions that are not listed, or not the definer's": """
+        select proname from pg_proc where pronamespace = 'public'::regnamespace and prosecdef
+        and not (proowner = 'arbe_definer'::regrole and proname in ('arbe_current_house',
+        'arbe_is_owner', 'arbe_find_caller', 'arbe_create_house', 'arbe_note_deletion'))""",
+    "foreign keys without an index to follow them back": """
+        select conname from pg_constraint c where contype = 'f'
+        and connamespace = 'public'::regnamespace and not exists (
+            select from pg_index i where i.indrelid = c.conrelid
+            and (i.indkey::int2[])[0] = any(c.conkey))""",
+}
+
+
+@pytest.mark.parametrize("finding", LINT)
+async def test_the_catalog_has_no(admin: psycopg.AsyncConnection, finding: str) -> None:
+    found = await (await admin.execute(LINT[finding])).fetchall()
+    assert found == []
