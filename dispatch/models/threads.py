@@ -88,6 +88,16 @@ class KeyedThread(msgspec.Struct, frozen=True, kw_only=True):
     created: bool
 
 
+class Projection(msgspec.Struct, frozen=True, kw_only=True):
+    """What a stream tells about its row at `stream_id`, in both status vocabularies."""
+
+    thread_id: ThreadId
+    chat_status: ThreadStatus
+    sub_job_status: ThreadStatus
+    usage: UsageTotals
+    stream_id: EntryId
+
+
 class Deletion(msgspec.Struct, frozen=True, kw_only=True):
     """A thread whose row is gone. `done_at` None: its stream may still be there."""
 

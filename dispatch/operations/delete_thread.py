@@ -7,7 +7,6 @@ dies in between, a repeat or the prune sweep goes on where it ended.
 
 from dispatch.ids import ThreadId
 from dispatch.models.houses import Caller
-from dispatch.models.threads import Thread
 from dispatch.operations.record import Record
 from dispatch.stores.postgres import deletions, engine, threads
 from dispatch.streams import threads as streams
@@ -26,14 +25,6 @@ async def delete_thread(record: Record, who: Caller, thread_id: ThreadId) -> int
     for each in doomed:
         await remove_stream(record, each)
     return len(doomed)
-
-
-async def delete_orphan(record: Record, row: Thread) -> None:
-    """Delete a thread whose stream does not exist, as a sweep of its house was told to."""
-    async with engine.as_worker(record.projector) as connection:
-        doomed = await threads.delete_tree(connection, thread_id=row.id)
-    for each in doomed:
-        await remove_stream(record, each)
 
 
 async def remove_stream(record: Record, thread_id: ThreadId) -> None:

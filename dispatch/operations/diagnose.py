@@ -1,5 +1,7 @@
 """Say where a thread's last dispatch stands, why, and what to do; read only."""
 
+from typing import Final
+
 from dispatch.ids import ThreadId
 from dispatch.models import diagnosis
 from dispatch.models import state as states
@@ -9,7 +11,7 @@ from dispatch.operations import authorize
 from dispatch.operations.record import Record
 from dispatch.streams import entries, lanes
 
-_RECENT_ENTRIES = 50
+_RECENT_ENTRIES: Final = 50
 
 
 async def diagnose(record: Record, who: Caller, thread_id: ThreadId) -> Diagnosis:
@@ -21,16 +23,11 @@ async def diagnose(record: Record, who: Caller, thread_id: ThreadId) -> Diagnosi
     connection = record.connection
     state = states.from_fields(await entries.state_fields(connection, thread_id))
     recent = await entries.latest(connection, thread_id, limit=_RECENT_ENTRIES)
-    beats: dict[str, int] = {}
-    for lane in state.lanes.values():
-        if lane.run is not None:
-            beat = await lanes.beat_at(connection, lane.run.worker_id)
-            if beat is not None:
-                beats[lane.run.worker_id] = beat
+    worker_id = diagnosis.worker_of(state)
     return diagnosis.diagnose(
         state,
         recent,
         now_ms=await lanes.now_ms(connection),
-        worker_beats_ms=beats,
-        settings=record.settings,
+        patience=record.settings,
+        worker_beat_ms=await lanes.beat_at(connection, worker_id),
     )

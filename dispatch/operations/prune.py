@@ -11,6 +11,7 @@ from typing import Literal
 from dispatch import log
 from dispatch.errors import ArbeError
 from dispatch.ids import HouseId, ThreadId
+from dispatch.models.houses import Caller
 from dispatch.models.threads import Thread
 from dispatch.operations import delete_thread, project, reconcile
 from dispatch.operations.record import Record
@@ -21,20 +22,18 @@ Look = Literal["looked_at", "orphan", "unavailable"]
 
 
 async def prune(
-    record: Record,
-    *,
-    house_id: HouseId | None = None,
-    delete_orphans: bool = False,
-    dry_run: bool = False,
+    record: Record, *, who: Caller | None = None, dry_run: bool = False
 ) -> Counter[str]:
-    """Go once through all rows that say `running`, of one house or of all.
+    """Go once through all rows that say `running`: of the caller's house, or of all in a sweep.
 
-    Args: delete_orphans: hard-delete rows whose stream does not exist; else they become `failed`.
+    Promise: a row whose stream does not exist is an orphan: a caller's prune hard-deletes it, a
+    sweep only turns it to `failed`, since a Redis that was lost makes orphans of all.
     Returns: counts: `checked`; `repaired` (the row says something else now); `orphans`;
     `deletions` (finished); `unavailable`. A dry run counts `checked` and `orphans` and writes
     nothing.
     """
     counts: Counter[str] = Counter()
+    house_id = who.house_id if who is not None else None
     after: ThreadId | None = None
     while True:
         async with engine.as_worker(record.projector) as connection:
@@ -47,9 +46,7 @@ async def prune(
         if not page:
             break
         counts["checked"] += len(page)
-        counts += await _repair(
-            record, page, delete_orphans=delete_orphans, dry_run=dry_run
-        )
+        counts += await _repair(record, page, who=who, dry_run=dry_run)
         after = page[-1].id
     if not dry_run:
         counts["deletions"] += await finish_deletions(record, house_id=house_id)
@@ -75,7 +72,7 @@ async def finish_deletions(record: Record, *, house_id: HouseId | None = None) -
 
 
 async def _repair(
-    record: Record, page: tuple[Thread, ...], *, delete_orphans: bool, dry_run: bool
+    record: Record, page: tuple[Thread, ...], *, who: Caller | None, dry_run: bool
 ) -> Counter[str]:
     looks = await asyncio.gather(*(_look_at(record, row, dry_run=dry_run) for row in page))
     orphans = [row for row, look in zip(page, looks, strict=True) if look == "orphan"]
@@ -84,9 +81,9 @@ async def _repair(
         return counts
     states = await project.project_many(record, [row.id for row in page])
     counts["repaired"] = sum(state.is_open and not state.has_work for state in states)
-    if delete_orphans:
+    if who is not None:
         for row in orphans:
-            await delete_thread.delete_orphan(record, row)
+            await delete_thread.delete_thread(record, who, row.id)
     elif orphans:
         async with engine.as_worker(record.projector) as connection:
             await threads.fail_orphans(connection, thread_ids=[row.id for row in orphans])

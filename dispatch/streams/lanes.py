@@ -102,10 +102,13 @@ async def is_dead(
     return last is not None and await now_ms(connection) - last > dead_after_seconds * 1000
 
 
-async def beat_at(connection: Connection, worker_id: WorkerId) -> int | None:
-    """Return when a worker process last beat, in Unix milliseconds of Redis's clock."""
-    score = await connection.call("ZSCORE", keys.WORKERS, worker_id)
-    return int(float(score)) if score is not None else None
+async def beat_at(connection: Connection, worker_id: WorkerId | None) -> int | None:
+    """Return when a worker process last beat (None: any of them), in Unix ms of Redis's clock."""
+    if worker_id is not None:
+        score = await connection.call("ZSCORE", keys.WORKERS, worker_id)
+        return int(float(score)) if score is not None else None
+    newest = await connection.call("ZREVRANGE", keys.WORKERS, 0, 0, "WITHSCORES")
+    return int(float(newest[-1])) if newest else None
 
 
 async def now_ms(connection: Connection) -> int:
@@ -130,9 +133,13 @@ async def holder(connection: Connection, ref: LaneRef) -> tuple[RunId, WorkerId]
     return RunId(run.decode().rpartition(",")[2]), WorkerId(worker.decode())
 
 
-async def forget_worker(connection: Connection, worker_id: WorkerId) -> None:
-    """Drop a dead worker once all its lanes were looked at."""
-    await connection.call("DEL", keys.runs(worker_id))
+async def forget_worker(
+    connection: Connection, worker_id: WorkerId, refs: list[LaneRef]
+) -> None:
+    """Drop a dead worker whose lanes were all looked at. One that was only paused beats again."""
+    if refs:
+        members = [keys.due_member(ref.thread_id, ref.lane) for ref in refs]
+        await connection.call("SREM", keys.runs(worker_id), *members)
     await connection.call("ZREM", keys.WORKERS, worker_id)
 
 

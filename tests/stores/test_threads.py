@@ -9,8 +9,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from dispatch import ids
 from dispatch.errors import Conflict, Gone, Invalid, NotFound
 from dispatch.ids import EntryId, ThreadId
-from dispatch.models.threads import NewThread, Parent, Thread, ThreadFilter
-from dispatch.models.usage import UsageTotals
+from dispatch.models.threads import (
+    NewThread,
+    Parent,
+    Projection,
+    Thread,
+    ThreadFilter,
+    ThreadStatus,
+)
+from dispatch.payloads.usage import UsageTotals
 from dispatch.stores.postgres import agents, deletions, engine, houses, sandboxes, threads
 from tests.stores.factories import Home
 
@@ -214,16 +221,21 @@ async def test_a_nul_inside_a_config_is_invalid(home: Home) -> None:
             await add(home, config={"title": text})
 
 
+def projection(thread_id: ThreadId, number: int, status: ThreadStatus) -> Projection:
+    return Projection(
+        thread_id=thread_id,
+        chat_status=status,
+        sub_job_status=status,
+        usage=UsageTotals(input=number),
+        stream_id=entry(number),
+    )
+
+
 async def test_a_projection_never_goes_back(home: Home, worker: AsyncEngine) -> None:
-    async def project(number: int, status: str) -> bool:
+    async def project(number: int, status: ThreadStatus) -> bool:
         async with engine.as_worker(worker) as conn:
-            return await threads.project(
-                conn,
-                thread_id=home.thread.id,
-                status=status,
-                usage=UsageTotals(input=number),
-                stream_id=entry(number),
-            )
+            told = projection(home.thread.id, number, status)
+            return await threads.project(conn, projections=[told]) == 1
 
     assert await project(2, "running")
     assert not await project(1, "failed")
@@ -237,13 +249,8 @@ async def test_a_projection_never_goes_back(home: Home, worker: AsyncEngine) -> 
 async def test_overtaking_projectors_leave_the_newest(home: Home, worker: AsyncEngine) -> None:
     async def project(number: int) -> None:
         async with engine.as_worker(worker) as conn:
-            await threads.project(
-                conn,
-                thread_id=home.thread.id,
-                status="running",
-                usage=UsageTotals(input=number),
-                stream_id=entry(number),
-            )
+            told = projection(home.thread.id, number, "running")
+            await threads.project(conn, projections=[told])
 
     await asyncio.gather(*(project(number) for number in (5, 9, 1, 7, 3, 8, 2, 6, 4)))
     async with home.as_member() as conn:
@@ -256,14 +263,8 @@ async def test_running_rows_are_paged_by_id_over_all_houses(
 ) -> None:
     mine = {(await add(each)).id for each in (home, elsewhere, home, elsewhere, home)}
     async with engine.as_worker(worker) as conn:
-        for thread_id in mine:
-            await threads.project(
-                conn,
-                thread_id=thread_id,
-                status="running",
-                usage=UsageTotals(),
-                stream_id=entry(1),
-            )
+        told = [projection(thread_id, 1, "running") for thread_id in mine]
+        assert await threads.project(conn, projections=told) == len(mine)
         seen: list[ThreadId] = []
         after = None
         while page := await threads.list_running(conn, after_id=after, limit=2):

@@ -25,6 +25,6 @@ async def sweep(record: Record) -> Counts:
         found = await redeliver.look_at_all(record, refs)
         counts.update(found)
         if not found["unavailable"]:
-            await lanes.forget_worker(record.connection, worker_id)
+            await lanes.forget_worker(record.connection, worker_id, refs)
             _log.info("worker.reaped", worker_id=worker_id, lanes=len(refs))
     return counts

@@ -7,7 +7,7 @@ from sqlalchemy.engine import RowMapping
 
 from dispatch.models.houses import Agent, Environment, House, Member, Sandbox, Token
 from dispatch.models.threads import Deletion, Thread
-from dispatch.models.usage import UsageTotals
+from dispatch.payloads.usage import UsageTotals
 
 
 def house(row: RowMapping) -> House:

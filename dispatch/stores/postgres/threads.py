@@ -19,18 +19,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatch import ids, task_names
 from dispatch.errors import Conflict, Gone, Invalid, NotFound
-from dispatch.ids import AgentId, EntryId, HouseId, SandboxId, ThreadId
+from dispatch.ids import AgentId, HouseId, SandboxId, ThreadId
 from dispatch.models.threads import (
     KeyedThread,
     Listener,
     NewThread,
     Parent,
+    Projection,
     Thread,
     ThreadAccess,
     ThreadFilter,
     ThreadStatus,
 )
-from dispatch.models.usage import UsageTotals
 from dispatch.stores.postgres import agents, deletions, refusals, rows
 from dispatch.stores.postgres.tables import agents as _agents
 from dispatch.stores.postgres.tables import thread_agents, threads
@@ -38,6 +38,16 @@ from dispatch.stores.postgres.tables import thread_agents, threads
 _KEYED_TRIES: Final = 5
 """Its thread may be deleted between our insert and our look: once is rare, five is never."""
 _DM_LOCK: Final = sa.text("select pg_advisory_xact_lock(hashtextextended(:name, 0))")
+_PROJECT: Final = sa.text("""
+    update threads
+    set status = case when parent_thread_id is null then chat else sub_job end,
+        usage = told.usage, stream_id = told.mark, updated_at = now()
+    from unnest(
+        cast(:ids as uuid[]), cast(:chats as text[]), cast(:sub_jobs as text[]),
+        cast(:usages as jsonb[]), cast(:marks as text[])
+    ) as told (id, chat, sub_job, usage, mark)
+    where threads.id = told.id and threads.stream_id < told.mark collate "C"
+""")
 _FIND: Final = sa.select(threads).where(threads.c.id == sa.bindparam("thread_id"))
 _ACCESS: Final = (
     sa.select(
@@ -184,10 +194,16 @@ async def list(
 
 
 async def list_running(
-    conn: AsyncConnection, *, after_id: ThreadId | None = None, limit: int
+    conn: AsyncConnection,
+    *,
+    house_id: HouseId | None = None,
+    after_id: ThreadId | None = None,
+    limit: int,
 ) -> tuple[Thread, ...]:
-    """Return one page of the rows that say `running`, of all houses, by id; for sweeps."""
-    statement = sa.select(threads).where(threads.c.status == sa.literal_column("'running'"))
+    """Return one page of the rows that say `running`, of one house or all, by id; for sweeps."""
+    statement = sa.select(threads).where(_has_status("running"))
+    if house_id is not None:
+        statement = statement.where(threads.c.house_id == house_id)
     if after_id is not None:
         statement = statement.where(threads.c.id > after_id)
     found = await conn.execute(statement.order_by(threads.c.id).limit(limit))
@@ -243,30 +259,38 @@ async def access(
     )
 
 
-async def project(
-    conn: AsyncConnection,
-    *,
-    thread_id: ThreadId,
-    status: ThreadStatus,
-    usage: UsageTotals,
-    stream_id: EntryId,
-) -> bool:
-    """Write what the stream tells at `stream_id`, unless the row knows something newer.
+async def project(conn: AsyncConnection, *, projections: Sequence[Projection]) -> int:
+    """Write what streams tell, unless a row knows something newer; tell how many rows changed.
 
-    Promise: guarded by the watermark, so projectors may overtake each other and repeat
-    themselves. False: the row is as new or newer, or it is gone. Needs the worker's role.
+    Promise: one statement, guarded by each row's watermark, so projectors may overtake each
+    other and repeat themselves; a row that is gone is skipped. Needs the worker's role.
+    """
+    done = await conn.execute(
+        _PROJECT,
+        {
+            "ids": [each.thread_id for each in projections],
+            "chats": [each.chat_status for each in projections],
+            "sub_jobs": [each.sub_job_status for each in projections],
+            "usages": [msgspec.json.encode(each.usage).decode() for each in projections],
+            "marks": [each.stream_id for each in projections],
+        },
+    )
+    return done.rowcount
+
+
+async def fail_orphans(conn: AsyncConnection, *, thread_ids: Sequence[ThreadId]) -> int:
+    """Set rows that say `running` without having a stream to `failed`; tell how many.
+
+    Needs the worker's role. The watermark stays: it proves that there was a stream.
     """
     done = await conn.execute(
         sa.update(threads)
-        .where(threads.c.id == thread_id, threads.c.stream_id < stream_id)
-        .values(
-            status=status,
-            usage=msgspec.to_builtins(usage),
-            stream_id=stream_id,
-            updated_at=sa.func.now(),
+        .where(
+            threads.c.id.in_(thread_ids), _has_status("running")
         )
+        .values(status="failed", updated_at=sa.func.now())
     )
-    return done.rowcount == 1
+    return done.rowcount
 
 
 async def set_sandbox(
