@@ -8,8 +8,6 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-
-
 class Settings(BaseSettings):
     """One frozen set of settings per process; make it once, pass it on."""
 
@@ -17,11 +15,11 @@ class Settings(BaseSettings):
         env_prefix="ARBE_", frozen=True, extra="ignore", populate_by_name=True
     )
 
-    database_url: SecretStr = Field(SecretStr(""), validation_alias="DATABASE_URL")
+    database_url: SecretStr = Field(default=SecretStr(""), validation_alias="DATABASE_URL")
     """Postgres, `postgresql://…`. Empty: not configured."""
-    stream_url: SecretStr = Field(SecretStr(""), validation_alias="STREAM_URL")
+    stream_url: SecretStr = Field(default=SecretStr(""), validation_alias="STREAM_URL")
     """Redis that holds the streams: AOF on, `maxmemory-policy noeviction`."""
-    broker_url: SecretStr = Field(SecretStr(""), validation_alias="BROKER_URL")
+    broker_url: SecretStr = Field(default=SecretStr(""), validation_alias="BROKER_URL")
     """Celery's broker: `redis://…` or `amqp://…`. Empty: the stream's Redis."""
 
     # --- doors -------------------------------------------------------------------------------

@@ -24,7 +24,9 @@ class ArbeError(Exception):
 
     code: ClassVar[str] = "error"
 
-    def __init__(self, what: str, *, next_step: str = "", **fields: str | int | float | None) -> None:
+    def __init__(
+        self, what: str, *, next_step: str = "", **fields: str | int | float | None
+    ) -> None:
         self.what = what
         self.next_step = next_step
         self.fields = fields
@@ -101,7 +103,9 @@ class Conflict(ArbeError):
 
     code = "conflict"
 
-    def __init__(self, reason: str, what: str, *, next_step: str = "", **fields: str | int | float | None) -> None:
+    def __init__(
+        self, reason: str, what: str, *, next_step: str = "", **fields: str | int | float | None
+    ) -> None:
         self.reason = reason
         super().__init__(what, next_step=next_step, reason=reason, **fields)
 
@@ -111,10 +115,15 @@ class TooBusy(ArbeError):
 
     code = "too_busy"
 
-    def __init__(self, what: str, *, retry_after_seconds: float, **fields: str | int | float | None) -> None:
+    def __init__(
+        self, what: str, *, retry_after_seconds: float, **fields: str | int | float | None
+    ) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__(
-            what, next_step=f"Try again in {retry_after_seconds:g} s.", retryAfterSeconds=retry_after_seconds, **fields
+            what,
+            next_step=f"Try again in {retry_after_seconds:g} s.",
+            retryAfterSeconds=retry_after_seconds,
+            **fields,
         )
 
 
@@ -155,6 +164,7 @@ class Unavailable(ArbeError):
         self.server = server
         super().__init__(
             f"{server} cannot be reached{f' ({cause})' if cause else ''}.",
-            next_step=next_step or "Nothing was lost or half done: repeat the same call in a moment.",
+            next_step=next_step
+            or "Nothing was lost or half done: repeat the same call in a moment.",
             server=server,
         )

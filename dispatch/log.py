@@ -12,7 +12,9 @@ from typing import Any, Final
 
 import structlog
 
-_SECRETS: Final = re.compile(r"(arbe_[a-z]+_[0-9A-Za-z_]{16,}|Bearer\s+\S+|(?<=://)[^/\s:@]*:[^@\s/]+(?=@))")
+_SECRETS: Final = re.compile(
+    r"(arbe_[a-z]+_[0-9A-Za-z_]{16,}|Bearer\s+\S+|(?<=://)[^/\s:@]*:[^@\s/]+(?=@))"
+)
 
 
 def scrub(text: str) -> str:

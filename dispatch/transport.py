@@ -12,12 +12,12 @@ import json
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import uuid4
 
 import msgspec
 from celery import Celery
-from kombu import Connection, Queue
+from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from dispatch import log, task_names
@@ -40,7 +40,7 @@ class Hint(msgspec.Struct, frozen=True):
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """Return the Celery configuration that producers and workers share."""
-    is_redis = settings.broker.startswith(("redis", "rediss"))
+    is_redis = uses_redis(settings)
     return {
         "broker_url": settings.broker,
         "broker_transport_options": _REDIS_OPTIONS if is_redis else _AMQP_OPTIONS,
@@ -64,7 +64,6 @@ _REDIS_OPTIONS: Final = {
     "socket_connect_timeout": 3,
     "socket_keepalive": True,
     "health_check_interval": 5,
-    "global_keyprefix": "arbe:broker:",
     "priority_steps": [0],
     "visibility_timeout": 3600,
     "unacked_restore_interval": 10,
@@ -79,7 +78,7 @@ class Transport:
     def __init__(self, settings: Settings) -> None:
         self._app = Celery("arbe-producer", set_as_current=False)
         self._app.conf.update(celery_settings(settings))
-        self._is_redis = settings.broker.startswith(("redis", "rediss"))
+        self._is_redis = uses_redis(settings)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="arbe-hints")
         self._lock = threading.Lock()
         self._pending: list[Hint] = []
@@ -125,14 +124,15 @@ class Transport:
         by_queue: dict[str, list[Hint]] = {}
         for hint in batch:
             by_queue.setdefault(hint.queue, []).append(hint)
-        for queue, hints in by_queue.items():
+        for name, hints in by_queue.items():
             if self._is_redis:
-                client = connection.default_channel.client
-                client.lpush(queue, *(redis_message(hint) for hint in hints))
+                # kombu's stub knows the base channel only; the Redis one has its client here.
+                client: Any = cast("Any", connection.default_channel).client
+                client.lpush(name, *(redis_message(hint) for hint in hints))
             else:
-                self._publish_amqp(connection, queue, hints)
+                self._publish_amqp(connection, name, hints)
 
-    def _publish_amqp(self, connection: Connection, queue: str, hints: list[Hint]) -> None:
+    def _publish_amqp(self, connection: Connection, name: str, hints: list[Hint]) -> None:
         with self._app.amqp.Producer(connection.default_channel) as producer:
             for hint in hints:
                 message = self._app.amqp.as_task_v2(
@@ -143,16 +143,16 @@ class Transport:
                 )
                 producer.publish(
                     message.body,
-                    exchange="",
-                    routing_key=queue,
-                    declare=[] if queue in self._declared else [amqp_queue(queue)],
+                    exchange=name,
+                    routing_key=name,
+                    declare=[] if name in self._declared else [queue(name, is_redis=False)],
                     serializer="json",
                     headers=message.headers,
                     delivery_mode=2,
                     retry=False,
                     **message.properties,
                 )
-                self._declared.add(queue)
+                self._declared.add(name)
 
     def _connect(self) -> Connection:
         self._connection = self._app.connection_for_write()
@@ -166,9 +166,20 @@ class Transport:
             connection.close()
 
 
-def amqp_queue(name: str) -> Queue:
-    """Return the declaration of a durable quorum queue."""
-    return Queue(name, exchange="", routing_key=name, queue_arguments={"x-queue-type": "quorum"})
+def queue(name: str, *, is_redis: bool) -> Queue:
+    """Return the declaration of a queue, durable everywhere, replicated on RabbitMQ.
+
+    The producers' queue is a plain one: services that know only its name declare it so
+    themselves, and RabbitMQ refuses two kinds under one name.
+    """
+    is_plain = is_redis or name == task_names.PRODUCERS_QUEUE
+    arguments = None if is_plain else {"x-queue-type": "quorum"}
+    return Queue(name, Exchange(name, "direct"), name, queue_arguments=arguments)
+
+
+def uses_redis(settings: Settings) -> bool:
+    """Tell whether the broker is a Redis, else RabbitMQ."""
+    return settings.broker.startswith(("redis", "rediss"))
 
 
 def redis_message(hint: Hint) -> str:

@@ -5,11 +5,12 @@ Stock threads pool, early acks, no results: a message is a hint, the record hold
 the worker process (Celery 5.7.0); neither can happen here.
 """
 
+import logging
+import sys
 import threading
 from typing import Any, Final
 
 from celery import Celery, signals
-from kombu import Queue
 
 import beat_schedule
 from dispatch import log, transport
@@ -25,10 +26,10 @@ app.conf.update(transport.celery_settings(settings))
 app.conf.update(
     task_acks_late=False,
     worker_prefetch_multiplier=1,
-    worker_disable_prefetch=settings.broker.startswith("redis"),
+    worker_disable_prefetch=transport.uses_redis(settings),
     worker_hijack_root_logger=False,
     task_queues=[
-        transport.amqp_queue(name) if settings.broker.startswith("amqp") else Queue(name)
+        transport.queue(name, is_redis=transport.uses_redis(settings))
         for name in settings.queues.split(",")
     ],
     task_create_missing_queues=True,
@@ -47,7 +48,11 @@ process: Final = bootstrap.Process(settings)
 
 @signals.setup_logging.connect
 def _log_our_way(**_: Any) -> None:
-    log.configure(level=settings.log_level, as_json=settings.log_json, process="worker")
+    process_name = "beat" if "beat" in sys.argv else "worker"
+    log.configure(level=settings.log_level, as_json=settings.log_json, process=process_name)
+    if settings.log_level != "DEBUG":
+        # Celery's lines per task say less than ours and cost a fifth of its throughput.
+        logging.getLogger("celery").setLevel(logging.WARNING)
 
 
 @signals.worker_process_init.connect

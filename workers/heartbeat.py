@@ -5,7 +5,7 @@ whole process is then reaped, which is right. Concurrent renewals leave as one b
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 
@@ -41,7 +41,7 @@ class Heartbeats:
         return self._draining
 
     @contextmanager
-    def tracking(self, writer: RunWriter) -> Iterator[None]:
+    def tracking(self, writer: RunWriter) -> Generator[None]:
         """Renew a run for the length of a block: until its end is recorded."""
         self._writers.add(writer)
         try:

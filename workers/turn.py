@@ -6,7 +6,7 @@ A death after any step is harmless: the lane stands in the due index until its t
 """
 
 import asyncio
-from typing import Final, assert_never
+from typing import Final, assert_never, cast
 
 from dispatch import log, payloads
 from dispatch.errors import ArbeError, Fenced, Invalid, Unavailable
@@ -105,7 +105,11 @@ async def _outcome(record: Record, writer: RunWriter, claimed: Claimed) -> Outco
     except ArbeError as error:
         return Failed(reason=error.code, message=str(error))
     agent = asyncio.create_task(_take_turn(record, writer, request))
-    await asyncio.wait({agent, writer.stopped}, return_when=asyncio.FIRST_COMPLETED)
+    ends: set[asyncio.Future[Outcome]] = {
+        agent,
+        cast("asyncio.Future[Outcome]", writer.stopped),
+    }
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if not agent.done():
         agent.cancel()
         await asyncio.wait({agent}, timeout=_UNWIND_SECONDS)

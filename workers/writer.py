@@ -228,7 +228,11 @@ class RunWriter:
         start, self._compacted_to = self._compacted_to, message_end
         try:
             await entries.discard_chunks(
-                self._scripts, self.fence.thread_id, self.fence.run_id, start=start, end=message_end
+                self._scripts,
+                self.fence.thread_id,
+                self.fence.run_id,
+                start=start,
+                end=message_end,
             )
         except Unavailable:
             _log.info("chunks.kept", dispatch_id=self.fence.dispatch_id)

@@ -89,7 +89,9 @@ async def cancel(
     return answer
 
 
-def _open_view(state: ThreadState, thread_id: ThreadId, dispatch_id: DispatchId) -> DispatchView:
+def _open_view(
+    state: ThreadState, thread_id: ThreadId, dispatch_id: DispatchId
+) -> DispatchView:
     dispatch = state.dispatches[dispatch_id]
     lane = state.lanes[dispatch.lane]
     run = lane.run if lane.run and lane.run.dispatch_id == dispatch_id else None

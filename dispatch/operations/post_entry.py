@@ -80,13 +80,23 @@ async def _accept_or_open(
     lanes = tuple(Lane(listener.agent_id, listener.max_attempts) for listener in audience)
     try:
         return await streams.accept(
-            record.scripts, access.thread_id, chat, key=key, lanes=lanes, settings=record.settings
+            record.scripts,
+            access.thread_id,
+            chat,
+            key=key,
+            lanes=lanes,
+            settings=record.settings,
         )
     except NotFound:
         # The row is there (we have access), so its stream was not opened yet, or was lost.
         await open_stream.open_stream(record, access.thread_id)
         return await streams.accept(
-            record.scripts, access.thread_id, chat, key=key, lanes=lanes, settings=record.settings
+            record.scripts,
+            access.thread_id,
+            chat,
+            key=key,
+            lanes=lanes,
+            settings=record.settings,
         )
 
 
@@ -94,7 +104,9 @@ def _check(draft: Draft, record: Record) -> None:
     size = len(draft.text.encode("utf-8", "surrogatepass"))
     if size > record.settings.max_text_bytes:
         raise TooLarge(
-            "The text", limit_bytes=record.settings.max_text_bytes, setting="ARBE_MAX_TEXT_BYTES"
+            "The text",
+            limit_bytes=record.settings.max_text_bytes,
+            setting="ARBE_MAX_TEXT_BYTES",
         )
     if not draft.text.strip() and not draft.parts:
         raise Invalid("An entry needs a `text`.", next_step="Send a text that is not blank.")

@@ -65,13 +65,9 @@ async def look_at(record: Record, ref: LaneRef) -> lanes.Verdict:
             dead_after_seconds=record.settings.worker_dead_seconds,
         ):
             dead_run = run_id
-    return await lanes.expire(
-        record.scripts, ref, settings=record.settings, dead_run=dead_run
-    )
+    return await lanes.expire(record.scripts, ref, settings=record.settings, dead_run=dead_run)
 
 
 def _busy_lanes(thread_id: ThreadId, fields: dict[str, str]) -> list[LaneRef]:
-    names = {
-        name.partition(":")[2] for name in fields if name.startswith(("run:", "queue:"))
-    }
+    names = {name.partition(":")[2] for name in fields if name.startswith(("run:", "queue:"))}
     return [LaneRef(thread_id, AgentId(UUID(name))) for name in sorted(names)]

@@ -1,7 +1,7 @@
 """The record as one process holds it: its settings, its connections, its caches."""
 
 from contextlib import asynccontextmanager
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import anyio
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -53,7 +53,7 @@ class Record:
 
 
 @asynccontextmanager
-async def open_record(settings: Settings) -> AsyncIterator[Record]:
+async def open_record(settings: Settings) -> AsyncGenerator[Record]:
     """Hold a record open for the length of a block."""
     record = Record(settings)
     try:

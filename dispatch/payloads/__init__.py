@@ -85,7 +85,7 @@ def decode(raw: bytes) -> Payload:
     Raises: Invalid, if it is not a JSON object with a `type`, or a known type of a wrong shape.
     """
     try:
-        return _decoder.decode(raw)
+        known: KnownPayload = _decoder.decode(raw)
     except msgspec.ValidationError as error:
         kind = _type_of(raw, error)
         if kind in KNOWN_TYPES:
@@ -93,6 +93,7 @@ def decode(raw: bytes) -> Payload:
         return Unknown(kind, raw)
     except msgspec.DecodeError as error:
         raise Invalid(f"Payload is not valid JSON: {error}.") from error
+    return known
 
 
 def _type_of(raw: bytes, error: msgspec.ValidationError) -> str:

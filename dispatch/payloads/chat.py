@@ -14,7 +14,12 @@ class Author(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class Chat(
-    msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, tag_field="type", tag="chat"
+    msgspec.Struct,
+    frozen=True,
+    rename="camel",
+    omit_defaults=True,
+    tag_field="type",
+    tag="chat",
 ):
     """One chat entry. `mentions` are agent handles without `@`, on top of those in the text."""
 

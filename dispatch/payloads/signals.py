@@ -13,26 +13,31 @@ from dispatch.payloads.chat import Author
 
 
 class Signal(
-    msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True, tag_field="type"
+    msgspec.Struct,
+    frozen=True,
+    rename="camel",
+    omit_defaults=True,
+    kw_only=True,
+    tag_field="type",
 ):
     """Base of all signals."""
 
 
-class ThreadCreated(Signal, tag="signal.thread.created"):
+class ThreadCreated(Signal, frozen=True, tag="signal.thread.created"):
     """First entry of every stream."""
 
     by: Author | None = None
     name: str | None = None
 
 
-class ThreadRenamed(Signal, tag="signal.thread.renamed"):
+class ThreadRenamed(Signal, frozen=True, tag="signal.thread.renamed"):
     """The thread's name changed; None: it became untitled."""
 
     name: str | None = None
     by: Author | None = None
 
 
-class SessionOrphaned(Signal, tag="signal.thread.pi_session_orphaned"):
+class SessionOrphaned(Signal, frozen=True, tag="signal.thread.pi_session_orphaned"):
     """The run behind a dispatch went silent for good; its thread is `failed`."""
 
     dispatch_id: str
@@ -40,27 +45,27 @@ class SessionOrphaned(Signal, tag="signal.thread.pi_session_orphaned"):
     run_id: str | None = None
 
 
-class HouseAgentCreated(Signal, tag="signal.house.agent_created"):
+class HouseAgentCreated(Signal, frozen=True, tag="signal.house.agent_created"):
     """An agent joined the house."""
 
     agent_id: str
     handle: str
 
 
-class HouseAgentDeleted(Signal, tag="signal.house.agent_deleted"):
+class HouseAgentDeleted(Signal, frozen=True, tag="signal.house.agent_deleted"):
     """An agent left the house."""
 
     agent_id: str
     handle: str
 
 
-class HouseRenamed(Signal, tag="signal.house.renamed"):
+class HouseRenamed(Signal, frozen=True, tag="signal.house.renamed"):
     """The house has another name."""
 
     name: str
 
 
-class Queued(Signal, tag="signal.dispatch.queued"):
+class Queued(Signal, frozen=True, tag="signal.dispatch.queued"):
     """An entry asked an agent for a turn; this is the dispatch's birth."""
 
     dispatch_id: str
@@ -69,7 +74,7 @@ class Queued(Signal, tag="signal.dispatch.queued"):
     max_attempts: int
 
 
-class Started(Signal, tag="signal.dispatch.started"):
+class Started(Signal, frozen=True, tag="signal.dispatch.started"):
     """A worker holds the dispatch; every write of the run names this `runId`."""
 
     dispatch_id: str
@@ -81,21 +86,21 @@ class Started(Signal, tag="signal.dispatch.started"):
     hard_ms: int
 
 
-class Heartbeat(Signal, tag="signal.dispatch.heartbeat"):
+class Heartbeat(Signal, frozen=True, tag="signal.dispatch.heartbeat"):
     """The run lives though it was silent. Ephemeral; only the newest of a run is kept."""
 
     dispatch_id: str
     run_id: str
 
 
-class Released(Signal, tag="signal.dispatch.released"):
+class Released(Signal, frozen=True, tag="signal.dispatch.released"):
     """The worker gave the dispatch back before it did anything visible; no attempt is burnt."""
 
     dispatch_id: str
     run_id: str
 
 
-class RunLost(Signal, tag="signal.dispatch.run_lost"):
+class RunLost(Signal, frozen=True, tag="signal.dispatch.run_lost"):
     """The run went silent before any visible effect; the dispatch is queued again."""
 
     dispatch_id: str
@@ -105,7 +110,7 @@ class RunLost(Signal, tag="signal.dispatch.run_lost"):
     """Unix milliseconds before which no attempt starts."""
 
 
-class Retrying(Signal, tag="signal.dispatch.retrying"):
+class Retrying(Signal, frozen=True, tag="signal.dispatch.retrying"):
     """The agent's model call failed and the agent tries again by itself."""
 
     attempt: int
@@ -114,7 +119,7 @@ class Retrying(Signal, tag="signal.dispatch.retrying"):
     error_message: str | None = None
 
 
-class CancelRequested(Signal, tag="signal.dispatch.cancel_requested"):
+class CancelRequested(Signal, frozen=True, tag="signal.dispatch.cancel_requested"):
     """Somebody asked the running dispatch to end; it has until `deadline` (Unix ms)."""
 
     dispatch_id: str
@@ -123,7 +128,7 @@ class CancelRequested(Signal, tag="signal.dispatch.cancel_requested"):
     message: str | None = None
 
 
-class Completed(Signal, tag="signal.dispatch.completed"):
+class Completed(Signal, frozen=True, tag="signal.dispatch.completed"):
     """Terminal: the turn ended by itself."""
 
     dispatch_id: str
@@ -131,7 +136,7 @@ class Completed(Signal, tag="signal.dispatch.completed"):
     usage: TokenUsage | None = None
 
 
-class Failed(Signal, tag="signal.dispatch.failed"):
+class Failed(Signal, frozen=True, tag="signal.dispatch.failed"):
     """Terminal: the turn ended with an error; `reason` is a stable word, `message` for people."""
 
     dispatch_id: str
@@ -141,7 +146,7 @@ class Failed(Signal, tag="signal.dispatch.failed"):
     usage: TokenUsage | None = None
 
 
-class Cancelled(Signal, tag="signal.dispatch.cancelled"):
+class Cancelled(Signal, frozen=True, tag="signal.dispatch.cancelled"):
     """Terminal: ended on request, before it started, by its run, or after the grace."""
 
     dispatch_id: str

@@ -58,7 +58,8 @@ class Connection:
     """The micro-batched door to one Redis. Make it inside a running loop; close it at the end."""
 
     def __init__(self, url: str, *, timeout_seconds: float) -> None:
-        self._client = make_client(url, timeout_seconds=timeout_seconds)
+        # redis-py's types are partly unknown: what comes from it is Any until `_settle`.
+        self._client: Any = make_client(url, timeout_seconds=timeout_seconds)
         self._waiting: list[_Call] = []
         self._flusher: asyncio.Task[None] | None = None
 

@@ -45,7 +45,12 @@ class Entry(msgspec.Struct, frozen=True):
     def wire(self) -> bytes:
         """Return `{"id":…,"at":…,"seq":…,"payload":…}`, the same bytes the scripts publish."""
         seq = b',"seq":%d' % self.seq if self.seq is not None else b""
-        return b'{"id":"%s","at":%d%s,"payload":%s}' % (self.id.encode(), self.at, seq, self.raw)
+        return b'{"id":"%s","at":%d%s,"payload":%s}' % (
+            self.id.encode(),
+            self.at,
+            seq,
+            self.raw,
+        )
 
 
 async def page(
@@ -57,10 +62,8 @@ async def page(
 ) -> list[Entry]:
     """Return up to `limit` entries after a place, oldest first."""
     start = f"({redis_id_of(after)}" if after != BEGINNING else "-"
-    found = await connection.call(
-        "XRANGE", keys.stream(thread_id), start, "+", "COUNT", limit
-    )
-    return [_entry(row) for row in found or []]
+    found = await connection.call("XRANGE", keys.stream(thread_id), start, "+", "COUNT", limit)
+    return [_entry(row) for row in _rows(found)]
 
 
 async def latest(
@@ -72,10 +75,8 @@ async def latest(
 ) -> list[Entry]:
     """Return up to `limit` entries before a place (or the end), newest first."""
     end = f"({redis_id_of(before)}" if before is not None else "+"
-    found = await connection.call(
-        "XREVRANGE", keys.stream(thread_id), end, "-", "COUNT", limit
-    )
-    return [_entry(row) for row in found or []]
+    found = await connection.call("XREVRANGE", keys.stream(thread_id), end, "-", "COUNT", limit)
+    return [_entry(row) for row in _rows(found)]
 
 
 async def find(connection: Connection, thread_id: ThreadId, entry_id: EntryId) -> Entry | None:
@@ -101,9 +102,7 @@ async def status(
     connection: Connection, thread_id: ThreadId
 ) -> Literal["open", "deleted", "missing"]:
     """Tell whether the stream is there."""
-    is_open, deleted = await connection.call(
-        "HMGET", keys.state(thread_id), "open", "deleted"
-    )
+    is_open, deleted = await connection.call("HMGET", keys.state(thread_id), "open", "deleted")
     if is_open is not None:
         return "open"
     return "deleted" if deleted is not None else "missing"
@@ -152,7 +151,7 @@ async def discard_chunks(
 
 def _entry(row: Any) -> Entry:
     redis_id, found = row
-    fields = found if isinstance(found, dict) else dict(_pairs(found))
+    fields: dict[bytes, bytes] = dict(_pairs(found))
     seq = fields.get(b"s")
     writer = fields.get(b"w")
     return Entry(
@@ -163,9 +162,15 @@ def _entry(row: Any) -> Entry:
     )
 
 
-def _pairs(found: Any) -> list[tuple[Any, Any]]:
+def _rows(found: Any) -> list[Any]:
+    return found or []
+
+
+def _pairs(found: Any) -> list[tuple[bytes, bytes]]:
+    """Return a hash's or an entry's fields, however redis-py hands them over."""
     if isinstance(found, dict):
-        return list(found.items())
+        items: Any = found.items()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return list(items)
     return list(zip(found[::2], found[1::2], strict=True))
 
 

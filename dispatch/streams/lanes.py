@@ -56,9 +56,7 @@ async def expire(
 async def list_due(connection: Connection, *, limit: int) -> list[LaneRef]:
     """Return lanes somebody must look at now, the longest due first."""
     now = await now_ms(connection)
-    found = await connection.call(
-        "ZRANGEBYSCORE", keys.DUE, "-inf", now, "LIMIT", 0, limit
-    )
+    found = await connection.call("ZRANGEBYSCORE", keys.DUE, "-inf", now, "LIMIT", 0, limit)
     return [_lane_ref(member) for member in found]
 
 

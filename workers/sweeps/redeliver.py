@@ -49,7 +49,10 @@ async def _look_at(record: Record, ref: LaneRef) -> str:
         verdict = await reconcile.look_at(record, ref)
         if verdict in lanes.ENDED:
             _log.info(
-                "lane.expired", verdict=verdict, thread_id=str(ref.thread_id), lane=str(ref.lane)
+                "lane.expired",
+                verdict=verdict,
+                thread_id=str(ref.thread_id),
+                lane=str(ref.lane),
             )
             await project.project(record, ref.thread_id)
     except ArbeError as error:
@@ -62,5 +65,5 @@ async def _hints(record: Record, refs: list[LaneRef]) -> list[Hint]:
     if not refs:
         return []
     async with engine.as_worker(record.projector) as connection:
-        queues = await agents.queues(connection, [ref.lane for ref in refs])
+        queues = await agents.queues(connection, agent_ids=[ref.lane for ref in refs])
     return [Hint(ref.thread_id, ref.lane, queues.get(ref.lane, TURNS_QUEUE)) for ref in refs]

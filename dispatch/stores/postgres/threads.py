@@ -285,9 +285,7 @@ async def fail_orphans(conn: AsyncConnection, *, thread_ids: Sequence[ThreadId])
     """
     done = await conn.execute(
         sa.update(threads)
-        .where(
-            threads.c.id.in_(thread_ids), _has_status("running")
-        )
+        .where(threads.c.id.in_(thread_ids), _has_status("running"))
         .values(status="failed", updated_at=sa.func.now())
     )
     return done.rowcount

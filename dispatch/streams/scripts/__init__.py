@@ -25,7 +25,7 @@ def source(name: str, *, clock: str | None = None) -> str:
 
 @cache
 def _text(name: str) -> str:
-    return resources.files(__package__).joinpath(f"{name}.lua").read_text("utf-8")
+    return resources.files(__name__).joinpath(f"{name}.lua").read_text("utf-8")
 
 
 class Scripts:
@@ -40,9 +40,7 @@ class Scripts:
         """Run one transition and return its answer, a list whose first item is the word."""
         text, digest = self._known.get(name) or self._assemble(name)
         try:
-            reply = await self._connection.call(
-                "EVALSHA", digest, len(keys), *keys, *arguments
-            )
+            reply = await self._connection.call("EVALSHA", digest, len(keys), *keys, *arguments)
         except NoScriptError:
             reply = await self._connection.call("EVAL", text, len(keys), *keys, *arguments)
         answer: list[Any] = reply
