@@ -5,6 +5,7 @@ import secrets
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from dispatch.models.houses import Agent, Environment, House, Member, Sandbox, Token
@@ -39,6 +40,11 @@ class Home:
 
     def as_member(self) -> AbstractAsyncContextManager[AsyncConnection]:
         return engine.as_member(self.api, self.member.id)
+
+
+def address(url: str, **parts: str) -> str:
+    """Return the same server's address with another database or login."""
+    return sa.make_url(url).set(**parts).render_as_string(hide_password=False)
 
 
 def new_digest() -> str:

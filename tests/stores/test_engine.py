@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from dispatch.config import Settings
 from dispatch.errors import Invalid, Unavailable
 from dispatch.stores.postgres import engine
-from tests.stores.factories import Home
+from tests.stores.factories import Home, address
 
 WHO = sa.text("select coalesce(current_setting('arbe.member', true), ''), current_user")
 MINE = sa.text("select name, id from houses")
@@ -22,10 +22,10 @@ def settings(url: str, **fields: object) -> Settings:
 
 
 async def test_an_identity_never_outlives_its_transaction(
-    database_url: str, home: Home, elsewhere: Home
+    postgres_url: str, home: Home, elsewhere: Home
 ) -> None:
     pool = engine.make_engine(
-        database_url, role="arbe_api", settings=settings(database_url, database_pool_size=2)
+        postgres_url, role="arbe_api", settings=settings(postgres_url, database_pool_size=2)
     )
 
     async def request(number: int) -> None:
@@ -59,10 +59,10 @@ async def test_an_identity_never_outlives_its_transaction(
 
 
 async def test_a_changed_role_or_setting_is_wiped_on_return(
-    database_url: str, home: Home
+    postgres_url: str, home: Home
 ) -> None:
     pool = engine.make_engine(
-        database_url, role="arbe_api", settings=settings(database_url, database_pool_size=1)
+        postgres_url, role="arbe_api", settings=settings(postgres_url, database_pool_size=1)
     )
     async with engine.as_nobody(pool) as conn:
         await conn.execute(sa.text("set role none"))
@@ -77,10 +77,10 @@ async def test_a_changed_role_or_setting_is_wiped_on_return(
 
 
 async def test_a_pool_heals_after_its_connections_were_killed(
-    database_url: str, admin: psycopg.AsyncConnection, home: Home
+    postgres_url: str, admin: psycopg.AsyncConnection, home: Home
 ) -> None:
     pool = engine.make_engine(
-        database_url, role="arbe_worker", settings=settings(database_url, database_pool_size=3)
+        postgres_url, role="arbe_worker", settings=settings(postgres_url, database_pool_size=3)
     )
 
     async def look() -> int:
@@ -105,11 +105,14 @@ async def test_a_pool_heals_after_its_connections_were_killed(
 async def test_a_connection_lost_in_the_middle_is_unavailable(
     api: AsyncEngine, admin: psycopg.AsyncConnection, home: Home
 ) -> None:
-    with pytest.raises(Unavailable):
+    async def cut_off() -> None:
         async with home.as_owner() as conn:
             pid = await conn.scalar(sa.text("select pg_backend_pid()"))
             await admin.execute("select pg_terminate_backend(%s, 2000)", [pid])
             await conn.execute(MINE)
+
+    with pytest.raises(Unavailable):
+        await cut_off()
     async with home.as_owner() as conn:
         assert len((await conn.execute(MINE)).all()) == 1
 
@@ -124,11 +127,11 @@ async def test_a_postgres_that_is_not_there_is_unavailable(tmp_path: str) -> Non
         await pool.dispose()
 
 
-async def test_a_busy_pool_and_a_slow_statement_are_unavailable(database_url: str) -> None:
+async def test_a_busy_pool_and_a_slow_statement_are_unavailable(postgres_url: str) -> None:
     pool = engine.make_engine(
-        database_url,
+        postgres_url,
         role="arbe_api",
-        settings=settings(database_url, database_pool_size=1, database_timeout_seconds=0.2),
+        settings=settings(postgres_url, database_pool_size=1, database_timeout_seconds=0.2),
     )
     async with engine.as_nobody(pool):
         with pytest.raises(Unavailable, match="busy"):
@@ -141,10 +144,10 @@ async def test_a_busy_pool_and_a_slow_statement_are_unavailable(database_url: st
 
 
 async def test_a_database_without_schema_says_how_to_get_one(
-    database_url: str, admin: psycopg.AsyncConnection
+    postgres_url: str, admin: psycopg.AsyncConnection
 ) -> None:
     await admin.execute("create database bare")
-    url = database_url.replace("/postgres?", "/bare?")
+    url = address(postgres_url, database="bare")
     pool = engine.make_engine(url, role="arbe_api", settings=settings(url))
     with pytest.raises(Unavailable, match="arbe db upgrade"):
         async with engine.as_nobody(pool) as conn:

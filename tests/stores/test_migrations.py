@@ -14,6 +14,7 @@ from dispatch.errors import Invalid, Unavailable
 from dispatch.stores.postgres import engine
 from dispatch.stores.postgres.migrations import runner
 from dispatch.stores.postgres.tables import metadata
+from tests.stores.factories import address
 
 COLUMN_WORDS = ("add_table", "remove_table", "add_column", "remove_column", "modify_")
 
@@ -25,9 +26,11 @@ async def new_database(
     """An empty database of a plain login that may create roles and is no superuser."""
     await admin.execute("drop database if exists plain")
     await admin.execute("drop role if exists landlord")
-    await admin.execute("create role landlord login createrole")
+    await admin.execute("create role landlord login createrole password 'rent'")
     await admin.execute("create database plain owner landlord")
-    yield lambda login: postgres_url.replace("postgres@/postgres?", f"{login}@/plain?")
+    plain = {"database": "plain"}
+    landlord = {**plain, "username": "landlord", "password": "rent"}
+    yield lambda login: address(postgres_url, **(landlord if login == "landlord" else plain))
     await admin.execute("drop database plain with (force)")
     await admin.execute("drop owned by landlord cascade")
     await admin.execute("drop role landlord")
@@ -99,9 +102,9 @@ async def test_no_server_is_unavailable(tmp_path: str) -> None:
         await asyncio.to_thread(runner.upgrade, f"postgresql://a@/b?host={tmp_path}")
 
 
-async def test_statements_and_migrations_know_the_same_columns(database_url: str) -> None:
+async def test_statements_and_migrations_know_the_same_columns(postgres_url: str) -> None:
     def differences() -> list[str]:
-        migrated = sa.create_engine(engine.driver_url(database_url), poolclass=sa.NullPool)
+        migrated = sa.create_engine(engine.driver_url(postgres_url), poolclass=sa.NullPool)
         with migrated.connect() as conn:
             context = MigrationContext.configure(conn, opts={"compare_type": True})
             found = compare_metadata(context, metadata)

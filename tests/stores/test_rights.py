@@ -244,9 +244,9 @@ async def test_a_worker_forgets_a_deletion_only_when_it_is_done(
 
 
 async def test_a_thread_is_not_born_running(home: Home) -> None:
+    row = {**fresh("threads", home), "status": "running"}
     with pytest.raises(Forbidden):
         async with home.as_owner() as conn:
-            row = {**fresh("threads", home), "status": "running"}
             await conn.execute(sa.insert(metadata.tables["threads"]).values(row))
 
 
@@ -290,7 +290,8 @@ LINT = {
     "tables, schemas or databases our roles own": """
         select relname::text from pg_class where relowner::regrole::text like 'arbe\\_%'
         union all select nspname from pg_namespace where nspowner::regrole::text like 'arbe\\_%'
-        union all select datname from pg_database where datdba::regrole::text like 'arbe\\_%'""",
+        union all select datname from pg_database
+        where datdba::regrole::text like 'arbe\\_%'""",
     "schemas our roles may create in": """
         select nspname || ' ' || rolname from pg_namespace, pg_roles
         where rolname like 'arbe\\_%' and nspname !~ '^pg_'

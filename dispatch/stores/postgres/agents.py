@@ -1,5 +1,6 @@
 """Rows of agents, and of what single threads override about them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -8,7 +9,7 @@ from sqlalchemy import exc
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dispatch import ids
+from dispatch import ids, task_names
 from dispatch.errors import NotFound
 from dispatch.ids import AgentId, HouseId, ThreadId
 from dispatch.models.houses import Agent, TriggerMode
@@ -81,6 +82,19 @@ async def list(
         statement = statement.where(agents.c.id < before)
     found = await conn.execute(statement.order_by(agents.c.id.desc()).limit(limit))
     return tuple(rows.agent(row) for row in found.mappings())
+
+
+async def queues(conn: AsyncConnection, agent_ids: Sequence[AgentId]) -> dict[AgentId, str]:
+    """Tell on which queue each agent's hints go; agents that are gone are left out."""
+    statement = sa.select(agents.c.id, agents.c.config).where(agents.c.id.in_(agent_ids))
+    found = (await conn.execute(statement)).mappings()
+    return {row["id"]: queue_of(row["config"]) for row in found}
+
+
+def queue_of(config: dict[str, Any]) -> str:
+    """Read the queue from an agent's config; anything but a name means the common queue."""
+    queue = config.get("queue")
+    return queue if isinstance(queue, str) and queue else task_names.TURNS_QUEUE
 
 
 async def update(

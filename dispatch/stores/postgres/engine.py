@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy import exc
+from sqlalchemy import event, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from dispatch import errors
@@ -42,11 +42,11 @@ def make_engine(url: str, *, role: Role, settings: Settings) -> AsyncEngine:
         pool_timeout=seconds,
         pool_pre_ping=True,
         pool_recycle=_RECYCLE_SECONDS,
-        json_serializer=lambda value: msgspec.json.encode(value).decode(),
+        json_serializer=_json,
         json_deserializer=msgspec.json.decode,
         connect_args=_connect_args(address, role=role, seconds=seconds),
     )
-    sa.event.listen(made.sync_engine, "reset", _forget_everything)
+    event.listen(made.sync_engine, "reset", _forget_everything)
     return made
 
 
@@ -138,6 +138,10 @@ def _connect_args(address: sa.URL, *, role: Role, seconds: float) -> dict[str, A
         "keepalives_interval": max(1, int(seconds / 3)),
         "keepalives_count": 3,
     }
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _forget_everything(

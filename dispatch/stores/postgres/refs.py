@@ -71,7 +71,7 @@ async def _in_range(
 ) -> Sequence[Ref]:
     """Look into all kinds with one statement; `between` on ids is a walk of their index."""
     parts = [
-        sa.select(sa.literal_column(f"'{kind}'").label("kind"), key.label("id"))
+        sa.select(sa.literal(kind).label("kind"), key.label("id"))
         .where(house == house_id, key.between(wanted.low, wanted.high))
         .order_by(key)
         .limit(_CANDIDATES)

@@ -42,7 +42,8 @@ def sandbox(row: RowMapping) -> Sandbox:
 
 def thread(row: RowMapping) -> Thread:
     """Make a thread of its row."""
-    return Thread(**{**row, "usage": msgspec.convert(row["usage"], UsageTotals)})
+    values: dict[str, Any] = {**row, "usage": msgspec.convert(row["usage"], UsageTotals)}
+    return Thread(**values)
 
 
 def deletion(row: RowMapping) -> Deletion:

@@ -4,7 +4,6 @@ Status, usage and watermark are written by `project` alone, under the worker's r
 go back in time. Nothing here knows whether a stream exists.
 """
 
-import uuid
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -17,59 +16,25 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dispatch import ids, task_names
+from dispatch import ids
 from dispatch.errors import Conflict, Gone, Invalid, NotFound
 from dispatch.ids import AgentId, HouseId, SandboxId, ThreadId
 from dispatch.models.threads import (
     KeyedThread,
     Listener,
     NewThread,
-    Parent,
     Projection,
     Thread,
     ThreadAccess,
     ThreadFilter,
-    ThreadStatus,
 )
 from dispatch.stores.postgres import agents, deletions, refusals, rows
-from dispatch.stores.postgres.tables import agents as _agents
-from dispatch.stores.postgres.tables import thread_agents, threads
+from dispatch.stores.postgres import thread_statements as statements
+from dispatch.stores.postgres.tables import threads
 
 _KEYED_TRIES: Final = 5
 """Its thread may be deleted between our insert and our look: once is rare, five is never."""
 _DM_LOCK: Final = sa.text("select pg_advisory_xact_lock(hashtextextended(:name, 0))")
-_PROJECT: Final = sa.text("""
-    update threads
-    set status = case when parent_thread_id is null then chat else sub_job end,
-        usage = told.usage, stream_id = told.mark, updated_at = now()
-    from unnest(
-        cast(:ids as uuid[]), cast(:chats as text[]), cast(:sub_jobs as text[]),
-        cast(:usages as jsonb[]), cast(:marks as text[])
-    ) as told (id, chat, sub_job, usage, mark)
-    where threads.id = told.id and threads.stream_id < told.mark collate "C"
-""")
-_FIND: Final = sa.select(threads).where(threads.c.id == sa.bindparam("thread_id"))
-_ACCESS: Final = (
-    sa.select(
-        threads.c.house_id,
-        threads.c.parent_thread_id,
-        threads.c.stream_id,
-        _agents.c.id.label("agent_id"),
-        _agents.c.handle,
-        _agents.c.config,
-        sa.func.coalesce(thread_agents.c.trigger_mode, _agents.c.trigger_mode).label("mode"),
-    )
-    .select_from(threads)
-    .outerjoin(_agents, _agents.c.house_id == threads.c.house_id)
-    .outerjoin(
-        thread_agents,
-        sa.and_(
-            thread_agents.c.thread_id == threads.c.id, thread_agents.c.agent_id == _agents.c.id
-        ),
-    )
-    .where(threads.c.id == sa.bindparam("thread_id"))
-    .order_by(_agents.c.id)
-)
 
 
 async def insert(conn: AsyncConnection, *, new: NewThread) -> Thread:
@@ -135,7 +100,7 @@ async def insert_dm(
 
 async def find(conn: AsyncConnection, *, thread_id: ThreadId) -> Thread | None:
     """Return the thread, or None if it is not there for this caller."""
-    row = (await conn.execute(_FIND, {"thread_id": thread_id})).mappings().first()
+    row = (await conn.execute(statements.FIND, {"thread_id": thread_id})).mappings().first()
     return None if row is None else rows.thread(row)
 
 
@@ -184,12 +149,10 @@ async def list(
     Promise: a thread that is there all the while stands on exactly one page, whatever is
     created or deleted between two of them.
     """
-    statement = sa.select(threads).where(
-        threads.c.house_id == house_id, *_conditions(where or ThreadFilter())
-    )
+    statement = statements.page_of(house_id, where or ThreadFilter())
     if before is not None:
         statement = statement.where(threads.c.id < before)
-    found = await conn.execute(statement.order_by(threads.c.id.desc()).limit(limit))
+    found = await conn.execute(statement.limit(limit))
     return tuple(rows.thread(row) for row in found.mappings())
 
 
@@ -200,13 +163,11 @@ async def list_running(
     after_id: ThreadId | None = None,
     limit: int,
 ) -> tuple[Thread, ...]:
-    """Return one page of the rows that say `running`, of one house or all, by id; for sweeps."""
-    statement = sa.select(threads).where(_has_status("running"))
-    if house_id is not None:
-        statement = statement.where(threads.c.house_id == house_id)
+    """Return one page of the rows that say `running`, of one house or of all, by id."""
+    statement = statements.running(house_id)
     if after_id is not None:
         statement = statement.where(threads.c.id > after_id)
-    found = await conn.execute(statement.order_by(threads.c.id).limit(limit))
+    found = await conn.execute(statement.limit(limit))
     return tuple(rows.thread(row) for row in found.mappings())
 
 
@@ -245,7 +206,7 @@ async def access(
     Args: max_attempts: for agents whose config has no `maxAttempts`.
     Raises: Gone, NotFound as `get`.
     """
-    found = (await conn.execute(_ACCESS, {"thread_id": thread_id})).mappings().all()
+    found = (await conn.execute(statements.ACCESS, {"thread_id": thread_id})).mappings().all()
     if not found:
         raise await _absence(conn, thread_id)
     return ThreadAccess(
@@ -260,32 +221,34 @@ async def access(
 
 
 async def project(conn: AsyncConnection, *, projections: Sequence[Projection]) -> int:
-    """Write what streams tell, unless a row knows something newer; tell how many rows changed.
+    """Write what streams tell where the row knows nothing newer; tell how many rows changed.
 
     Promise: one statement, guarded by each row's watermark, so projectors may overtake each
-    other and repeat themselves; a row that is gone is skipped. Needs the worker's role.
+    other and repeat themselves. A row that is gone is passed over. Needs the worker's role.
+    Args: projections: at most one per thread.
     """
     done = await conn.execute(
-        _PROJECT,
+        statements.PROJECT,
         {
             "ids": [each.thread_id for each in projections],
-            "chats": [each.chat_status for each in projections],
-            "sub_jobs": [each.sub_job_status for each in projections],
-            "usages": [msgspec.json.encode(each.usage).decode() for each in projections],
-            "marks": [each.stream_id for each in projections],
+            "chat": [each.chat_status for each in projections],
+            "sub_job": [each.sub_job_status for each in projections],
+            "usage": [msgspec.json.encode(each.usage).decode() for each in projections],
+            "stream_ids": [each.stream_id for each in projections],
         },
     )
     return done.rowcount
 
 
 async def fail_orphans(conn: AsyncConnection, *, thread_ids: Sequence[ThreadId]) -> int:
-    """Set rows that say `running` without having a stream to `failed`; tell how many.
+    """Let rows that say `running` without a stream say `failed`; return how many did.
 
-    Needs the worker's role. The watermark stays: it proves that there was a stream.
+    Promise: a row that says anything else by now is left alone. The watermark stays: it proves
+    that there was a stream. Needs the worker's role.
     """
     done = await conn.execute(
         sa.update(threads)
-        .where(threads.c.id.in_(thread_ids), _has_status("running"))
+        .where(threads.c.id.in_(thread_ids), threads.c.status == "running")
         .values(status="failed", updated_at=sa.func.now())
     )
     return done.rowcount
@@ -317,13 +280,8 @@ async def delete_tree(conn: AsyncConnection, *, thread_id: ThreadId) -> tuple[Th
     the sweep over open deletions finds it.
     Raises: NotFound; Conflict (`primary_thread`).
     """
-    tree = sa.select(threads.c.id).where(threads.c.id == thread_id).cte("tree", recursive=True)
-    tree = tree.union(
-        sa.select(threads.c.id).join(tree, threads.c.parent_thread_id == tree.c.id)
-    )
-    statement = sa.delete(threads).where(threads.c.id.in_(sa.select(tree.c.id)))
     try:
-        gone = (await conn.scalars(statement.returning(threads.c.id))).all()
+        gone = (await conn.scalars(statements.delete_below(thread_id))).all()
     except exc.IntegrityError as error:
         raise refusals.broken_rule(error) from error
     if gone:
@@ -373,38 +331,12 @@ async def _absence(conn: AsyncConnection, thread_id: ThreadId) -> Gone | NotFoun
     return NotFound("thread", str(thread_id))
 
 
-def _conditions(where: ThreadFilter) -> Sequence[sa.ColumnElement[bool]]:
-    chosen: Sequence[tuple[object, sa.ColumnElement[bool] | None]] = (
-        (where.status, None if where.status is None else _has_status(where.status)),
-        (where.tag, threads.c.tags.contains([where.tag])),
-        (where.parent, None if where.parent is None else _has_parent(where.parent)),
-        (where.pinned, threads.c.pinned_at.is_not(None) == where.pinned),
-        (where.name, threads.c.name.icontains(where.name or "", autoescape=True)),
-    )
-    return [part for given, part in chosen if given is not None and part is not None]
-
-
-def _has_status(status: ThreadStatus) -> sa.ColumnElement[bool]:
-    """Write the word into the statement: a partial index is not matched by a parameter."""
-    return threads.c.status == sa.literal_column(f"'{status}'")
-
-
-def _has_parent(parent: Parent) -> sa.ColumnElement[bool]:
-    match parent.kind:
-        case "thread":
-            return threads.c.parent_thread_id == uuid.UUID(parent.id)
-        case "agent":
-            return threads.c.parent_agent_id == uuid.UUID(parent.id)
-        case "house":
-            return threads.c.parent_thread_id.is_(None) & threads.c.parent_agent_id.is_(None)
-
-
 def _listener(row: RowMapping, max_attempts: int) -> Listener:
-    queue, attempts = row["config"].get("queue"), row["config"].get("maxAttempts")
+    attempts = row["config"].get("maxAttempts")
     return Listener(
         agent_id=row["agent_id"],
         handle=row["handle"],
         trigger_mode=row["mode"],
-        queue=queue if isinstance(queue, str) and queue else task_names.TURNS_QUEUE,
+        queue=agents.queue_of(row["config"]),
         max_attempts=attempts if isinstance(attempts, int) and attempts > 0 else max_attempts,
     )

@@ -1,0 +1,122 @@
+"""The longer statements about threads, built once; `threads` runs them."""
+
+import uuid
+from collections.abc import Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.sql.dml import ReturningDelete
+
+from dispatch.ids import HouseId, ThreadId
+from dispatch.models.threads import Parent, ThreadFilter, ThreadStatus
+from dispatch.stores.postgres.tables import agents, thread_agents, threads
+
+FIND: Final = sa.select(threads).where(threads.c.id == sa.bindparam("thread_id"))
+
+ACCESS: Final = (
+    sa.select(
+        threads.c.house_id,
+        threads.c.parent_thread_id,
+        threads.c.stream_id,
+        agents.c.id.label("agent_id"),
+        agents.c.handle,
+        agents.c.config,
+        sa.func.coalesce(thread_agents.c.trigger_mode, agents.c.trigger_mode).label("mode"),
+    )
+    .select_from(threads)
+    .outerjoin(agents, agents.c.house_id == threads.c.house_id)
+    .outerjoin(
+        thread_agents,
+        sa.and_(
+            thread_agents.c.thread_id == threads.c.id, thread_agents.c.agent_id == agents.c.id
+        ),
+    )
+    .where(threads.c.id == sa.bindparam("thread_id"))
+    .order_by(agents.c.id)
+)
+"""One row per agent of the house; one row without agent where the house has none."""
+
+PROJECT: Final = sa.text("""
+    with told as (
+        select * from unnest(
+            cast(:ids as uuid[]), cast(:chat as text[]), cast(:sub_job as text[]),
+            cast(:usage as jsonb[]), cast(:stream_ids as text[])
+        ) as told (id, chat_status, sub_job_status, usage, stream_id)
+    ), held as (
+        select id from threads where id = any(cast(:ids as uuid[]))
+        order by id for no key update
+    )
+    update threads as row set
+        status = case when row.parent_thread_id is null
+            then told.chat_status else told.sub_job_status end,
+        usage = told.usage,
+        stream_id = told.stream_id,
+        updated_at = now()
+    from told join held using (id)
+    where row.id = told.id and row.stream_id < told.stream_id collate "C"
+""")
+"""`held` takes the row locks in one order: two projectors of many rows cannot deadlock."""
+
+
+def page_of(house_id: HouseId, where: ThreadFilter) -> sa.Select[Any]:
+    """Select the house's threads that the filter asks for, newest first."""
+    return (
+        sa.select(threads)
+        .where(threads.c.house_id == house_id, *_conditions(where))
+        .order_by(threads.c.id.desc())
+    )
+
+
+def running(house_id: HouseId | None) -> sa.Select[Any]:
+    """Select the rows that say `running`, of one house or of all, by id."""
+    statement = sa.select(threads).where(_has_status("running")).order_by(threads.c.id)
+    return statement if house_id is None else statement.where(threads.c.house_id == house_id)
+
+
+def delete_below(thread_id: ThreadId) -> ReturningDelete[uuid.UUID]:
+    """Delete a thread and all below it, whatever the depth, and return their ids."""
+    tree = sa.select(threads.c.id).where(threads.c.id == thread_id).cte("tree", recursive=True)
+    tree = tree.union(
+        sa.select(threads.c.id).join(tree, threads.c.parent_thread_id == tree.c.id)
+    )
+    doomed = sa.delete(threads).where(threads.c.id.in_(sa.select(tree.c.id)))
+    return doomed.returning(threads.c.id)
+
+
+def _conditions(where: ThreadFilter) -> Sequence[sa.ColumnElement[bool]]:
+    chosen: Sequence[sa.ColumnElement[bool] | None] = (
+        None if where.status is None else _has_status(where.status),
+        None if where.tag is None else threads.c.tags.contains([where.tag]),
+        None if where.parent is None else _has_parent(where.parent),
+        None if where.pinned is None else threads.c.pinned_at.is_not(None) == where.pinned,
+        None if where.name is None else threads.c.name.icontains(where.name, autoescape=True),
+    )
+    return [condition for condition in chosen if condition is not None]
+
+
+def _has_status(status: ThreadStatus) -> sa.ColumnElement[bool]:
+    """Write the word into the statement: a partial index is not matched by a parameter.
+
+    Raises: KeyError for a word that is none of ours, which a door should have refused.
+    """
+    return threads.c.status == sa.literal_column(_STATUS_WORDS[status])
+
+
+_STATUS_WORDS: Final[dict[ThreadStatus, str]] = {
+    "open": "'open'",
+    "idle": "'idle'",
+    "running": "'running'",
+    "completed": "'completed'",
+    "failed": "'failed'",
+    "cancelled": "'cancelled'",
+}
+
+
+def _has_parent(parent: Parent) -> sa.ColumnElement[bool]:
+    match parent.kind:
+        case "thread":
+            return threads.c.parent_thread_id == uuid.UUID(parent.id)
+        case "agent":
+            return threads.c.parent_agent_id == uuid.UUID(parent.id)
+        case "house":
+            return threads.c.parent_thread_id.is_(None) & threads.c.parent_agent_id.is_(None)
