@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Literal
 
 from dispatch import log
-from dispatch.errors import ArbeError
+from dispatch.errors import ArbeError, Conflict
 from dispatch.ids import HouseId, ThreadId
 from dispatch.models.houses import Caller
 from dispatch.models.threads import Thread
@@ -53,6 +53,16 @@ async def prune(
     return counts
 
 
+async def forget_deletions(record: Record) -> int:
+    """Forget a batch of deletions as old as their tombstones; tell how many."""
+    async with engine.as_worker(record.projector) as connection:
+        return await deletions.delete_done(
+            connection,
+            older_than_seconds=record.settings.tombstone_seconds,
+            limit=record.settings.sweep_batch,
+        )
+
+
 async def finish_deletions(record: Record, *, house_id: HouseId | None = None) -> int:
     """Remove the streams of threads whose row is gone; tell how many."""
     count = 0
@@ -81,13 +91,24 @@ async def _repair(
         return counts
     states = await project.project_many(record, [row.id for row in page])
     counts["repaired"] = sum(state.is_open and not state.has_work for state in states)
-    if who is not None:
-        for row in orphans:
-            await delete_thread.delete_thread(record, who, row.id)
-    elif orphans:
-        async with engine.as_worker(record.projector) as connection:
-            await threads.fail_orphans(connection, thread_ids=[row.id for row in orphans])
+    await _end_orphans(record, [row.id for row in orphans], who=who)
     return counts
+
+
+async def _end_orphans(
+    record: Record, thread_ids: list[ThreadId], *, who: Caller | None
+) -> None:
+    kept = thread_ids
+    if who is not None:
+        kept = []
+        for thread_id in thread_ids:
+            try:
+                await delete_thread.delete_thread(record, who, thread_id)
+            except Conflict:
+                kept.append(thread_id)  # a house's primary thread stays
+    if kept:
+        async with engine.as_worker(record.projector) as connection:
+            await threads.fail_orphans(connection, thread_ids=kept)
 
 
 async def _look_at(record: Record, row: Thread, *, dry_run: bool) -> Look:

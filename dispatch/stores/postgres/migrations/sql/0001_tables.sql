@@ -126,7 +126,6 @@ create index threads_environment on threads (environment_id) where environment_i
 create index threads_sandbox on threads (sandbox_id) where sandbox_id is not null;
 create index threads_house_running on threads (house_id, id) where status = 'running';
 create index threads_running on threads (id) where status = 'running';
-create index threads_tags on threads using gin (tags);
 
 -- A house and its primary thread are born in one statement; neither stands alone.
 alter table houses add constraint houses_primary_thread_fkey
