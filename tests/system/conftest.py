@@ -1,0 +1,66 @@
+"""A whole system on its own database and its own Redis databases: real processes, short clocks."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+import pytest_asyncio
+from pydantic import SecretStr
+
+from dispatch.config import Settings
+from dispatch.stores.postgres.migrations import runner
+from tests.system.houses import Casa, found_casa
+from tests.system.processes import Processes
+
+DATABASE = "arbe_system"
+SHORT_CLOCKS = {
+    "ARBE_HEARTBEAT_SECONDS": "0.5",
+    "ARBE_WORKER_DEAD_SECONDS": "2",
+    "ARBE_LEASE_SECONDS": "6",
+    "ARBE_REDELIVER_AFTER_SECONDS": "1",
+    "ARBE_RETRY_BACKOFF_SECONDS": "0.1",
+    "ARBE_KEEPER_SECONDS": "1",
+    "ARBE_DRAIN_SECONDS": "2",
+    "ARBE_CANCEL_GRACE_SECONDS": "3",
+}
+"""The relations of the defaults at a tenth of their lengths, so that tests see ends."""
+
+
+@pytest.fixture(scope="session")
+def system_settings(postgres_url: str, stream_url: str) -> Iterator[Settings]:
+    """Settings of the system under test; the clocks go through the environment, as for users."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"drop database if exists {DATABASE} with (force)")
+        connection.execute(f"create database {DATABASE}")
+    database_url = urlunsplit(urlsplit(postgres_url)._replace(path=f"/{DATABASE}"))
+    runner.upgrade(database_url)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SHORT_CLOCKS.items():
+            patch.setenv(name, value)
+        yield Settings(
+            database_url=SecretStr(database_url),
+            stream_url=SecretStr(with_db(stream_url, 5)),
+            broker_url=SecretStr(with_db(stream_url, 6)),
+        )
+
+
+@pytest.fixture
+def processes(system_settings: Settings, tmp_path: Path) -> Iterator[Processes]:
+    """Processes of one test; what it leaves behind is ended."""
+    started = Processes(system_settings, tmp_path)
+    yield started
+    started.end_all()
+
+
+@pytest_asyncio.fixture
+async def casa(system_settings: Settings) -> AsyncIterator[Casa]:
+    """A fresh house with an owner and a demo agent, and a record to look at it with."""
+    async with found_casa(system_settings) as made:
+        yield made
+
+
+def with_db(url: str, number: int) -> str:
+    """Return a Redis URL that names another database."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{number}"))

@@ -1,0 +1,84 @@
+"""The real processes of a system, as children of the test run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dispatch.config import Settings
+
+STOP_SECONDS = 30.0
+
+
+def wait_until(holds: Callable[[], bool], *, timeout_seconds: float = 30.0) -> None:
+    """Look until it holds; fail when it does not in time."""
+    deadline = time.monotonic() + timeout_seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_seconds:g} s: {holds.__qualname__}")
+        time.sleep(0.05)
+
+
+@dataclass
+class Processes:
+    """Starts and ends API, workers and beats of one system."""
+
+    settings: Settings
+    folder: Path
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start `python -m …` with the system's servers in its environment."""
+        with (self.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                env={**os.environ, **self.environment(), **environment},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.running.append(process)
+        return process
+
+    def start_worker(self, *, queues: str = "", **environment: str) -> subprocess.Popen[bytes]:
+        """Start a worker process."""
+        return self.start(
+            *("celery", "-q", "-A", "workers.celery_app", "worker", "-P", "threads"),
+            *("-c", "20", "--without-gossip", "--without-mingle", "-l", "WARNING"),
+            *(("-Q", queues) if queues else ()),
+            **environment,
+        )
+
+    def start_beat(self, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a beat process."""
+        return self.start(
+            *("celery", "-q", "-A", "workers.celery_app", "beat", "-l", "WARNING"),
+            *("-s", str(self.folder / "beat"), "--pidfile="),
+            **environment,
+        )
+
+    def end(self, process: subprocess.Popen[bytes], *, by: signal.Signals) -> int:
+        """Send a signal and wait for the end."""
+        process.send_signal(by)
+        return process.wait(STOP_SECONDS)
+
+    def end_all(self) -> None:
+        """End what is left."""
+        for process in self.running:
+            if process.poll() is None:
+                process.kill()
+                process.wait(STOP_SECONDS)
+
+    def environment(self) -> dict[str, str]:
+        """Return what every process of the system is told."""
+        return {
+            "DATABASE_URL": self.settings.database_url.get_secret_value(),
+            "STREAM_URL": self.settings.stream_url.get_secret_value(),
+            "BROKER_URL": self.settings.broker_url.get_secret_value(),
+            "ARBE_WORKSPACE_ROOT": str(self.folder / "workspaces"),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
