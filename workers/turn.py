@@ -10,7 +10,7 @@ from typing import Final, assert_never, cast
 
 from dispatch import log, payloads
 from dispatch.errors import ArbeError, Fenced, Invalid, Unavailable
-from dispatch.ids import new_run_id
+from dispatch.ids import AgentId, new_run_id
 from dispatch.models.houses import Agent
 from dispatch.operations import project
 from dispatch.operations.record import Record
@@ -124,9 +124,9 @@ async def _request(record: Record, claimed: Claimed) -> TurnRequest:
     Raises: NotFound (the agent is gone), Invalid (the entry cannot be read), Unavailable.
     """
     fence = claimed.fence
-    await project.project(record, fence.thread_id)
-    async with engine.as_worker(record.projector) as connection:
-        agent: Agent = await agents.get(connection, agent_id=fence.lane)
+    agent, _ = await asyncio.gather(
+        _agent(record, fence.lane), project.project(record, fence.thread_id)
+    )
     entry = payloads.decode(claimed.entry)
     if not isinstance(entry, Chat):
         raise Invalid("The dispatch's entry is not a chat entry.")
@@ -138,6 +138,11 @@ async def _request(record: Record, claimed: Claimed) -> TurnRequest:
         agent=agent,
         text=entry.text,
     )
+
+
+async def _agent(record: Record, agent_id: AgentId) -> Agent:
+    async with engine.as_worker(record.projector) as connection:
+        return await agents.get(connection, agent_id=agent_id)
 
 
 async def _take_turn(record: Record, writer: RunWriter, request: TurnRequest) -> Outcome:
