@@ -69,6 +69,7 @@ async def beat(connection: Connection, worker_id: WorkerId) -> None:
 async def leave(connection: Connection, worker_id: WorkerId) -> None:
     """Say that a worker process ended by itself and holds nothing."""
     await connection.call("ZREM", keys.WORKERS, worker_id)
+    await connection.call("DEL", keys.runs(worker_id))
 
 
 async def list_dead_workers(
@@ -101,12 +102,12 @@ async def is_dead(
 
 
 async def beat_at(connection: Connection, worker_id: WorkerId | None) -> int | None:
-    """Return when a worker process last beat (None: any of them), in Unix ms of Redis's clock."""
+    """Return when a worker process last beat (None: any of them), in Unix ms of Redis."""
     if worker_id is not None:
         score = await connection.call("ZSCORE", keys.WORKERS, worker_id)
         return int(float(score)) if score is not None else None
     newest = await connection.call("ZREVRANGE", keys.WORKERS, 0, 0, "WITHSCORES")
-    return int(float(newest[-1])) if newest else None
+    return int(newest[0][1]) if newest else None
 
 
 async def now_ms(connection: Connection) -> int:

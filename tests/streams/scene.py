@@ -4,6 +4,7 @@ Time is a key of the test's Redis. Entry ids are made from it, increasing, as Re
 """
 
 import contextlib
+import hashlib
 from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
@@ -13,19 +14,19 @@ from redis import Redis
 from dispatch import ids, payloads
 from dispatch.config import Settings
 from dispatch.errors import ArbeError
-from dispatch.ids import AgentId, DispatchId, RunId, ThreadId, WorkerId
+from dispatch.ids import AgentId, DispatchId, EntryId, RunId, ThreadId, WorkerId
 from dispatch.models.state import ThreadState, from_fields
 from dispatch.payloads.chat import Author, Chat
 from dispatch.payloads.llm import Assistant, Chunk
-from dispatch.payloads.signals import Completed, Failed, ThreadCreated
 from dispatch.payloads.signals import Cancelled as CancelledPayload
+from dispatch.payloads.signals import Completed, Failed, ThreadCreated
 from dispatch.payloads.usage import Cost, TokenUsage
 from dispatch.streams import entries, keys, lanes, runs, threads
 from dispatch.streams.connection import Argument, Connection
 from dispatch.streams.entries import Entry
 from dispatch.streams.lanes import LaneRef
 from dispatch.streams.runs import Claimed, Fence, NotClaimed
-from dispatch.streams.scripts import Scripts
+from dispatch.streams.scripts import Scripts, source
 from dispatch.streams.threads import Accepted, Lane
 
 CLOCK: Final = """
@@ -45,14 +46,46 @@ RETRYING: Final = payloads.Retrying(attempt=1, max_attempts=2, delay_ms=10)
 
 
 class Heard(Scripts):
-    """The scripts, and the word of the last answer."""
+    """The scripts, and the word of the last answer.
+
+    `mutant`: a script's name, a piece of its text, and what stands there instead.
+    """
 
     word = ""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        clock: str,
+        mutant: tuple[str, str, str] | None = None,
+    ) -> None:
+        super().__init__(connection, clock=clock)
+        if mutant is not None:
+            name, piece, other = mutant
+            text = source(name, clock=clock)
+            assert text.count(piece) == 1, "the mutation must find its place"
+            text = text.replace(piece, other)
+            digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+            self._known[name] = (text, digest)
 
     async def run(self, name: str, keys: list[str], *arguments: Argument) -> list[Any]:
         answer = await super().run(name, keys, *arguments)
         self.word = answer[0].decode()
         return answer
+
+
+class Read(msgspec.Struct, frozen=True):
+    """An entry whose payload is decoded once."""
+
+    id: EntryId
+    seq: int | None
+    writer: str | None
+    payload: payloads.Payload
+
+    @classmethod
+    def of(cls, entry: Entry) -> "Read":
+        return cls(entry.id, entry.seq, entry.writer, entry.payload)
 
 
 class Clock:
@@ -218,6 +251,23 @@ class Scene:
     async def state(self, thread_id: ThreadId) -> ThreadState:
         return from_fields(await self.fields(thread_id))
 
+    def snapshot(
+        self, thread_ids: Sequence[ThreadId]
+    ) -> list[tuple[dict[str, str], list[Read]]]:
+        """Return some threads' state hashes and streams, read at one go."""
+        pipeline = self.redis.pipeline()
+        for thread_id in thread_ids:
+            pipeline.hgetall(keys.state(thread_id))
+            pipeline.xrange(keys.stream(thread_id))
+        found = pipeline.execute()
+        return [
+            (
+                {name.decode(): text.decode() for name, text in fields.items()},
+                [Read.of(entries._entry(row)) for row in rows],
+            )
+            for fields, rows in zip(found[::2], found[1::2], strict=True)
+        ]
+
     def due(self) -> dict[str, int]:
         """Return the due index of this scene's threads: member → seconds from now."""
         mine = {str(thread_id) for thread_id in self.threads}
@@ -266,8 +316,3 @@ def lane_fields(fields: dict[str, str], lane: AgentId) -> dict[str, str]:
     """Return one lane's part of the hash, without the lane's id in the names."""
     end = f":{lane}"
     return {n.removesuffix(end): text for n, text in fields.items() if n.endswith(end)}
-
-
-def fields_of(state: ThreadState) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.to_builtins(state)
-    return found

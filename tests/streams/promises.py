@@ -1,0 +1,176 @@
+"""The promises of one stream, checked on any prefix of it, from its entries alone.
+
+Independent of the fold and of the state hash: it knows only what an entry says about itself.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from dispatch import payloads
+from dispatch.ids import RunId, milliseconds_of
+from dispatch.payloads.chat import Chat
+from dispatch.payloads.signals import (
+    Cancelled,
+    CancelRequested,
+    Completed,
+    Failed,
+    Queued,
+    Released,
+    RunLost,
+    SessionOrphaned,
+    Started,
+)
+from tests.streams.scene import Read
+
+
+@dataclass
+class Run:
+    """One run as the stream tells it."""
+
+    started: Started
+    at_ms: int
+    n: int = 0
+    is_open: bool = True
+    effects: bool = False
+    deadline_ms: int | None = None
+
+    @property
+    def over_ms(self) -> int:
+        clocks = [self.at_ms + self.started.lease_ms, self.started.hard_ms]
+        return min([*clocks, self.deadline_ms] if self.deadline_ms else clocks)
+
+
+@dataclass
+class Witness:
+    """Reads a stream from its first entry and stops at the first broken promise."""
+
+    killed: Collection[RunId] = ()
+    """Runs whose process was said to be dead: they may be ended before their lease is over."""
+    compacted: bool = False
+    """True: chunks were deleted, so a run's sequence may have holes."""
+    seq: int = 0
+    last_id: str = ""
+    births: dict[str, Queued] = field(default_factory=dict)
+    next_attempt: dict[str, int] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    spoiled: set[str] = field(default_factory=set)
+    runs: dict[str, Run] = field(default_factory=dict)
+    chats: Counter[str] = field(default_factory=Counter)
+    orphaned: str | None = None
+    """A dispatch whose `failed` must be followed by the thread's own signal."""
+
+    def read(self, entries: Sequence[Read]) -> "Witness":
+        for entry in entries:
+            self._order(entry)
+            self._progress(entry)
+            self._meaning(entry)
+        assert self.orphaned is None, "a failure by the record is told to the thread"
+        return self
+
+    def _order(self, entry: Read) -> None:
+        assert entry.id > self.last_id, "ids increase"
+        self.last_id = entry.id
+        if entry.seq is not None:
+            assert entry.seq == self.seq + 1, "durable entries are counted without a hole"
+            self.seq = entry.seq
+        assert (entry.seq is None) == payloads.is_ephemeral(entry.payload)
+
+    def _progress(self, entry: Read) -> None:
+        if entry.writer is None:
+            return
+        run_id, _, text = entry.writer.rpartition(":")
+        run, n = self.runs[run_id], int(text)
+        assert run.is_open, "no event of a run after its end"
+        if n > 0:
+            assert n == run.n + 1 or (self.compacted and n > run.n), (
+                "a run's events are 1, 2, 3"
+            )
+            run.n = n
+        run.at_ms = milliseconds_of(entry.id)
+        run.effects = run.effects or payloads.is_effect(entry.payload)
+
+    def _meaning(self, entry: Read) -> None:
+        match entry.payload:
+            case Chat(text=text):
+                self.chats[text] += 1
+            case Queued() as queued:
+                self._born(queued, entry)
+            case Started() as started:
+                self._started(started, milliseconds_of(entry.id))
+            case Completed() | Failed() | Cancelled() as terminal:
+                self._ended(terminal, entry, milliseconds_of(entry.id))
+            case _:
+                self._turned(entry)
+
+    def _turned(self, entry: Read) -> None:
+        at_ms = milliseconds_of(entry.id)
+        match entry.payload:
+            case Released() as released:
+                self._left(released.run_id)
+                self.next_attempt[released.dispatch_id] -= 1
+            case RunLost(run_id=run_id):
+                self._reaped(run_id, at_ms)
+            case CancelRequested(dispatch_id=dispatch_id, deadline=deadline):
+                self._open_run(dispatch_id).deadline_ms = deadline
+            case SessionOrphaned(dispatch_id=dispatch_id):
+                assert self.orphaned == dispatch_id
+                self.orphaned = None
+            case _:
+                pass
+
+    def _born(self, queued: Queued, entry: Read) -> None:
+        assert queued.dispatch_id not in self.births, "a dispatch is born once"
+        assert queued.dispatch_id.startswith(queued.entry_id)
+        assert queued.entry_id < entry.id
+        self.births[queued.dispatch_id] = queued
+        self.next_attempt[queued.dispatch_id] = 1
+
+    def _started(self, started: Started, at_ms: int) -> None:
+        dispatch_id = started.dispatch_id
+        assert dispatch_id not in self.ended, "what has ended never starts"
+        assert dispatch_id not in self.spoiled, "nothing runs again after a visible effect"
+        assert started.attempt == self.next_attempt[dispatch_id], "attempts are 1, 2, 3"
+        assert started.attempt <= self.births[dispatch_id].max_attempts
+        assert started.run_id not in self.runs
+        for run in self.runs.values():
+            other_lane = run.started.agent_id != started.agent_id
+            assert not run.is_open or other_lane, "one open run per lane"
+        self.runs[started.run_id] = Run(started, at_ms)
+        self.next_attempt[dispatch_id] += 1
+
+    def _open_run(self, dispatch_id: str) -> Run:
+        found = [
+            run
+            for run in self.runs.values()
+            if run.is_open and run.started.dispatch_id == dispatch_id
+        ]
+        assert len(found) == 1
+        return found[0]
+
+    def _left(self, run_id: str | None) -> Run:
+        assert run_id is not None
+        run = self.runs[run_id]
+        assert run.is_open, "a run ends once"
+        run.is_open = False
+        if run.effects:
+            self.spoiled.add(run.started.dispatch_id)
+        return run
+
+    def _reaped(self, run_id: str | None, at_ms: int) -> None:
+        run = self._left(run_id)
+        lives = at_ms < run.over_ms and run_id not in self.killed
+        assert not lives, "nobody whose lease lives is reaped"
+
+    def _ended(self, terminal: Completed | Failed | Cancelled, entry: Read, at_ms: int) -> None:
+        dispatch_id = terminal.dispatch_id
+        assert dispatch_id in self.births
+        assert dispatch_id not in self.ended, "one terminal per dispatch"
+        self.ended.add(dispatch_id)
+        if entry.writer is not None:
+            assert entry.writer.startswith(f"{terminal.run_id}:")
+            self._left(terminal.run_id)
+        elif terminal.run_id is not None:
+            self._reaped(terminal.run_id, at_ms)
+        if isinstance(terminal, Failed) and entry.writer is None:
+            self.orphaned = dispatch_id
