@@ -1,0 +1,1 @@
+"""The HTTP surface: routes, authorization, the stream protocol, problems."""

@@ -1,0 +1,143 @@
+"""Server-sent events of a followed thread, framed by hand: the protocol is exact to the byte.
+
+    event: data
+    data:[{"id":…},…]
+    id: <id of the last entry>
+
+    event: control
+    data:{"streamNextOffset":"…","streamCursor":"…","upToDate":true}
+
+One control after every data event; a control alone says that nothing is there, or that we live.
+LF only and no space after `data:`, for the protocol's clients match it so. The `id:` line is an
+addition for a browser's EventSource. A batch is framed once for all its followers.
+"""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from dispatch import log
+from dispatch.api import stream_requests
+from dispatch.api.following import Following, Watched
+from dispatch.errors import ArbeError
+from dispatch.ids import EntryId
+from dispatch.streams.batches import Batch
+from dispatch.streams.topics import Ending
+
+_FAREWELL_SECONDS: Final = 1.0
+_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
+_GONE: Final = b'event: gone\ndata:{"code":"gone"}\n\n'
+
+_log = log.get(__name__)
+
+
+class EventStream(Response):
+    """The answer that stays: events until the client, the time, the right or the thread ends.
+
+    Promise: whatever a client has received whole, it can resume after; nothing is left out.
+    """
+
+    def __init__(
+        self,
+        following: Following,
+        *,
+        after: EntryId,
+        cursor: int | None,
+        headers: Mapping[str, str],
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self.init_headers(
+            {
+                **headers,
+                # Not by `media_type`: Starlette would add a charset, and none may be there.
+                "content-type": "text/event-stream",
+                "cache-control": "no-cache",
+                "x-accel-buffering": "no",
+            }
+        )
+        self._following = following
+        self._after = after
+        self._given_cursor = cursor
+        self._send_seconds = following.settings.authorization_cache_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Serve. Raises only before the first byte: what `Feed.follow` raises."""
+        async with self._following.begin(self._after, receive) as watched:
+            head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+            await send(head)
+            try:
+                last_words = await self._run(watched, send)
+            except (ArbeError, TimeoutError) as error:
+                # The client comes back with its cursor and hears the reason as a status.
+                _log.info("follower.cut", cause=type(error).__name__, cursor=watched.cursor)
+                last_words = b""
+        await self._end(send, last_words)
+
+    async def _run(self, watched: Watched, send: Send) -> bytes:
+        """Send events until it is over; return what is left to say."""
+        loop = asyncio.get_running_loop()
+        settings = self._following.settings
+        ends_at = loop.time() + settings.sse_seconds
+        quiet_at = loop.time()
+        cursor = stream_requests.cursor_after(self._given_cursor)
+        while True:
+            answer = await watched.next(until=min(ends_at, quiet_at))
+            now = loop.time()
+            cursor = max(cursor, stream_requests.cursor_after(None))
+            match answer:
+                case Batch():
+                    await self._send(send, framed(answer, cursor))
+                case Ending():
+                    return self._last_words(answer, watched.cursor, cursor)
+                case None if now >= ends_at:
+                    return b""
+                case None:
+                    await self._send(send, control(watched.cursor, cursor, up_to_date=True))
+            quiet_at = now + settings.keep_alive_seconds
+
+    def _last_words(self, ending: Ending, last: EntryId, cursor: int) -> bytes:
+        match ending:
+            case Ending.GONE:
+                return _GONE
+            case Ending.LEFT:
+                return b""
+            case Ending.LAGGING | Ending.CLOSING | Ending.MISSING:
+                return control(last, cursor, up_to_date=False)
+
+    async def _send(self, send: Send, body: bytes) -> None:
+        """Send one piece; TimeoutError for a client that does not read."""
+        async with asyncio.timeout(self._send_seconds):
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    @staticmethod
+    async def _end(send: Send, last_words: bytes) -> None:
+        try:
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                await send({"type": "http.response.body", "body": last_words})
+        except TimeoutError:
+            # It does not read: the server closes the connection, after the last whole event.
+            _log.info("follower.abandoned")
+
+
+def framed(batch: Batch, cursor: int) -> bytes:
+    """Return a batch's data event and its control; made once for all followers."""
+    form = f"sse:{cursor}"
+    found = batch.rendered.get(form)
+    if found is None:
+        body = _LINE_END.sub(b"\ndata:", batch.json())
+        end = control(batch.last_id, cursor, up_to_date=batch.up_to_date)
+        found = b"event: data\ndata:%s\nid: %s\n\n%s" % (body, batch.last_id.encode(), end)
+        batch.rendered[form] = found
+    return found
+
+
+def control(last: EntryId, cursor: int, *, up_to_date: bool) -> bytes:
+    """Return a control event: where to resume."""
+    tail = ',"upToDate":true' if up_to_date else ""
+    text = f'{{"streamNextOffset":"{last}","streamCursor":"{cursor}"{tail}}}'
+    return b"event: control\ndata:%s\n\n" % text.encode()
