@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import msgspec
 from starlette.types import Receive
@@ -25,7 +25,7 @@ class Following(msgspec.Struct, frozen=True):
     """Asked every `authorization_cache_seconds`; so it must not answer from a cache itself."""
 
     @contextlib.asynccontextmanager
-    async def begin(self, after: EntryId, receive: Receive) -> AsyncIterator["Watched"]:
+    async def begin(self, after: EntryId, receive: Receive) -> AsyncGenerator["Watched"]:
         """Follow until the block is left; `Ending.LEFT` once the client hangs up.
 
         Raises: as `Feed.follow`.

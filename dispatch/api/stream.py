@@ -1,7 +1,7 @@
 """A thread's stream over HTTP: the read side of the Durable Streams protocol.
 
 One URL per thread. GET without `live` answers with what is there, `live=long-poll` waits for
-more, `live=sse` stays; HEAD tells the tail. Messages are the wire entries as they were published.
+more, `live=sse` stays; HEAD tells the tail. Messages are the wire entries as published.
 Who may read is decided before `serve` is called; followers are asked again while they follow.
 Not served: writing (405), forks and subscriptions.
 """

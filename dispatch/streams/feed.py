@@ -13,7 +13,7 @@ Not guaranteed: chunks and heartbeats deleted before a follower came to them.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, Final
 
 from dispatch.config import Settings
@@ -57,7 +57,7 @@ class Feed:
         return await self._reader.read(thread_id, after)
 
     @contextlib.asynccontextmanager
-    async def follow(self, thread_id: ThreadId, after: EntryId) -> AsyncIterator[Follower]:
+    async def follow(self, thread_id: ThreadId, after: EntryId) -> AsyncGenerator[Follower]:
         """Follow a thread from a place on; leaving the block ends it.
 
         Raises: Gone, NotFound, Unavailable; TooBusy, beyond `max_followers` of this process or

@@ -9,7 +9,7 @@ once `subscribed` has been said again.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
@@ -51,7 +51,8 @@ class Subscriber:
     def __init__(self, url: str, listener: Listener, *, timeout_seconds: float) -> None:
         # RESP2: the answers to SUBSCRIBE and the messages then come as plain lists. No
         # socket_timeout: a read waits as long as nothing is published.
-        self._pool = ConnectionPool.from_url(
+        library: Any = ConnectionPool  # its constructors carry no types
+        self._pool: Any = library.from_url(
             url,
             protocol=2,
             socket_timeout=None,
@@ -111,8 +112,9 @@ class Subscriber:
 
     async def _connect(self) -> AbstractConnection:
         connection: AbstractConnection = self._pool.make_connection()
+        connect: Callable[[], Awaitable[None]] = connection.connect
         async with asyncio.timeout(self._timeout_seconds):
-            await connection.connect()
+            await connect()
         self._connection = connection
         # What waits in the outbox is part of what is wanted: everything is said afresh.
         self._outbox = [("SUBSCRIBE", channel) for channel in self._wanted]
@@ -120,13 +122,14 @@ class Subscriber:
         return connection
 
     async def _serve(self, connection: AbstractConnection) -> None:
+        read: Callable[[], Awaitable[Any]] = connection.read_response
         self._heard_at = clock.monotonic_seconds()
         sender = asyncio.create_task(self._send(connection))
         try:
             if self._closing.is_set():
                 return
             while True:
-                reply = await connection.read_response()
+                reply = await read()
                 self._heard_at = clock.monotonic_seconds()
                 self._tell(reply)
         finally:
