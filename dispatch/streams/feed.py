@@ -49,6 +49,11 @@ class Feed:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
+    @property
+    def follower_count(self) -> int:
+        """Return how many followers this process serves now."""
+        return self._followers
+
     async def read(self, thread_id: ThreadId, after: EntryId) -> Batch:
         """Return one batch of what follows a place, without following.
 
