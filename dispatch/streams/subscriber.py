@@ -10,7 +10,7 @@ once `subscribed` has been said again.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import RedisError
@@ -122,7 +122,7 @@ class Subscriber:
         return connection
 
     async def _serve(self, connection: AbstractConnection) -> None:
-        read: Callable[[], Awaitable[Any]] = connection.read_response
+        read = cast("Callable[[], Awaitable[list[Any]]]", connection.read_response)
         self._heard_at = clock.monotonic_seconds()
         sender = asyncio.create_task(self._send(connection))
         try:

@@ -18,7 +18,7 @@ from dispatch.errors import ArbeError, Gone, Invalid, NotFound, TooBusy, Unavail
 from dispatch.ids import ThreadId
 from dispatch.streams.connection import Connection
 from dispatch.streams.feed import Feed
-from tests.streams.followed import Writer
+from tests.streams.followed import Writer, wait_until
 
 STATUS: dict[type[ArbeError], int] = {
     Gone: 410,
@@ -89,11 +89,12 @@ async def serving(stream_url: str, settings: Settings) -> AsyncIterator[Served]:
         listener.listen(200)
         served.port = listener.getsockname()[1]
         served.url = f"http://127.0.0.1:{served.port}"
-        config = uvicorn.Config(served.app(), log_level="warning", lifespan="off", http="httptools")
+        config = uvicorn.Config(
+            served.app(), log_level="warning", lifespan="off", http="httptools"
+        )
         server = _Server(config)
         running = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started:
-            await asyncio.sleep(0.005)
+        await wait_until(lambda: server.started)
         try:
             yield served
         finally:

@@ -204,9 +204,7 @@ async def test_head_of_a_deleted_thread_is_gone(
     assert (await client.head(served.stream_of(thread_id))).status_code == 410
 
 
-async def test_tail_returns_the_last_entries(
-    served: Served, client: httpx.AsyncClient
-) -> None:
+async def test_tail_returns_the_last_entries(served: Served, client: httpx.AsyncClient) -> None:
     thread_id = await served.writer.create("a", "b", "c")
     url = served.stream_of(thread_id)
     assert texts(await client.get(f"{url}?tail=2")) == ["b", "c"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import re
 import socket
@@ -115,7 +116,7 @@ async def test_every_data_event_is_followed_by_its_control(
             await served.writer.post(thread_id, str(number))
         await wait_until(lambda: len(tail.texts) == 20)
     events = tail.events
-    for event, then in zip(events, events[1:], strict=False):
+    for event, then in itertools.pairwise(events):
         if event.kind == "data":
             assert then.kind == "control"
             assert json.loads(then.data)["streamNextOffset"] == event.id
@@ -275,7 +276,7 @@ async def test_a_client_that_does_not_read_is_cut_off_and_can_resume(
         lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         lazy.connect(("127.0.0.1", served.port))
         path = sse(served, thread_id).removeprefix(served.url)
-        lazy.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        lazy.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         await wait_until(lambda: served.feed.follower_count == 1)
         number = 0
         while served.feed.follower_count:

@@ -114,7 +114,7 @@ async def test_entries_of_one_millisecond_stay_in_order_beyond_nine(
     async with following(feed, thread_id, ninth) as got:
         await wait_until(lambda: len(got.entry_ids) == 5)
         for number in range(15, 25):
-            frame = '{"id":"%s","at":1,"payload":{"type":"x"}}' % _public(number)
+            frame = f'{{"id":"{_public(number)}","at":1,"payload":{{"type":"x"}}}}'
             await connection.call("XADD", stream, f"4102444800000-{number}", "p", "{}")
             await connection.call("PUBLISH", stream, frame)
         await wait_until(lambda: len(got.entry_ids) >= 15)
@@ -178,9 +178,13 @@ async def test_followers_at_one_place_share_one_batch(feed: Feed, writer: Writer
         feed.follow(thread_id, BEGINNING) as one,
         feed.follow(thread_id, BEGINNING) as other,
     ):
-        past = await asyncio.gather(*(each.next(until=loop.time() + 5) for each in (one, other)))
+        past = await asyncio.gather(
+            *(each.next(until=loop.time() + 5) for each in (one, other))
+        )
         await writer.post(thread_id, "1")
-        live = await asyncio.gather(*(each.next(until=loop.time() + 5) for each in (one, other)))
+        live = await asyncio.gather(
+            *(each.next(until=loop.time() + 5) for each in (one, other))
+        )
     assert past[0] is past[1]
     assert live[0] is live[1]
 
