@@ -1,0 +1,122 @@
+"""Create a thread, or get the one with a key; post its first message in the same call.
+
+Creating dispatches nothing; only the message, if there is one, does.
+"""
+
+from typing import Any
+
+import msgspec
+
+from dispatch.errors import ArbeError
+from dispatch.ids import AgentId, ThreadId
+from dispatch.models.houses import Caller
+from dispatch.models.threads import KeyedThread, NewThread, Parent, Thread
+from dispatch.operations import delete_thread, labels, narrate, post_entry, refs
+from dispatch.operations.post_entry import Draft
+from dispatch.operations.record import Record
+from dispatch.stores.postgres import engine, threads
+from dispatch.streams.threads import Accepted
+
+
+class ThreadDraft(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller may choose. `parent`, `environment`: references; no parent: the house."""
+
+    parent: str | None = None
+    environment: str | None = None
+    name: str | None = None
+    tags: list[str] = []
+    key: str | None = None
+    config: dict[str, Any] = {}
+    message: str | None = None
+
+
+class CreatedThread(msgspec.Struct, frozen=True, kw_only=True):
+    """The thread, whether this call made it, and what became of the message."""
+
+    thread: Thread
+    created: bool
+    accepted: Accepted | None = None
+
+
+async def create_thread(
+    record: Record, who: Caller, draft: ThreadDraft, *, entry_key: str
+) -> CreatedThread:
+    """Make a thread, or get the house's one with this `key`; post the message to it.
+
+    Promise: concurrent calls with one key get one thread. If the message is refused, a thread
+    without key made by this call is gone again; with a key, the same call repeated converges.
+    Args: entry_key: idempotency key of the message.
+    Raises: NotFound (parent, environment), Gone, Invalid, and as `post_entry`.
+    """
+    message = None if draft.message is None else Draft(text=draft.message)
+    if message is not None:
+        post_entry.check(message, record.settings)
+    new = await _new_thread(record, who, draft)
+    await narrate.ready(record)
+    made = await _insert(record, who, new)
+    thread = made.thread
+    if made.created:
+        await narrate.birth(
+            record, thread.id, by=narrate.author(who), name=thread.name
+        )
+    if message is None:
+        return CreatedThread(thread=thread, created=made.created)
+    try:
+        accepted = await post_entry.post_entry(record, who, thread.id, message, key=entry_key)
+    except ArbeError:
+        if made.created and draft.key is None:
+            await delete_thread.delete_thread(record, who, thread.id)
+        raise
+    return CreatedThread(thread=thread, created=made.created, accepted=accepted)
+
+
+async def find_or_make_dm(record: Record, who: Caller, agent_id: AgentId) -> Thread:
+    """Return the oldest direct thread with an agent, made now if there is none.
+
+    Promise: any number of callers at once get the same one; it wakes its agent by every entry.
+    Raises: NotFound (the agent).
+    """
+    async with engine.as_member(record.members, who.member_id) as connection:
+        made = await threads.insert_dm(
+            connection, house_id=who.house_id, agent_id=agent_id
+        )
+    if made.created:
+        await narrate.birth(
+            record, made.thread.id, by=narrate.author(who), name=made.thread.name
+        )
+    return made.thread
+
+
+async def _new_thread(record: Record, who: Caller, draft: ThreadDraft) -> NewThread:
+    settings = record.settings
+    parent_thread, parent_agent = _edges(await refs.parent(record, who, draft.parent))
+    environment_id = None
+    if draft.environment is not None:
+        environment_id = await refs.environment(record, who, draft.environment)
+    return NewThread(
+        house_id=who.house_id,
+        parent_thread_id=parent_thread,
+        parent_agent_id=parent_agent,
+        name=None if draft.name is None else labels.name(draft.name, settings),
+        tags=labels.tags(draft.tags, settings),
+        environment_id=environment_id,
+        config=draft.config,
+        key=None if draft.key is None else labels.name(draft.key, settings, what="key"),
+    )
+
+
+def _edges(parent: Parent) -> tuple[ThreadId | None, AgentId | None]:
+    match parent.kind:
+        case "thread":
+            return ThreadId(refs.row_id("thread", parent.id)), None
+        case "agent":
+            return None, AgentId(refs.row_id("agent", parent.id))
+        case "house":
+            return None, None
+
+
+async def _insert(record: Record, who: Caller, new: NewThread) -> KeyedThread:
+    async with engine.as_member(record.members, who.member_id) as connection:
+        if new.key is not None:
+            return await threads.insert_keyed(connection, new=new)
+        return KeyedThread(thread=await threads.insert(connection, new=new), created=True)

@@ -1,0 +1,82 @@
+"""Houses: found one, read it, rename it."""
+
+import msgspec
+
+from dispatch.errors import NotFound
+from dispatch.ids import HouseId
+from dispatch.models.houses import Caller, House, Member, Token
+from dispatch.operations import authorize, labels, narrate, rights, tokens
+from dispatch.operations.record import Record
+from dispatch.payloads.chat import Author
+from dispatch.payloads.signals import HouseRenamed
+from dispatch.stores.postgres import engine
+from dispatch.stores.postgres import houses as stored
+
+
+class Founded(msgspec.Struct, frozen=True, kw_only=True):
+    """A house with its owner and, this once, the text of the owner's token."""
+
+    house: House
+    member: Member
+    token: Token
+    secret: str
+
+
+async def create(record: Record, *, name: str, owner_name: str) -> Founded:
+    """Found a house with its primary thread, its owner and the owner's first token.
+
+    Promise: all or nothing; each call founds another house. Who may call is the door's matter.
+    """
+    named = labels.name(name, record.settings)
+    owner = labels.name(owner_name, record.settings, what="owner's name")
+    await narrate.ready(record)
+    secret = tokens.new_secret("owner")
+    async with engine.as_nobody(record.members) as connection:
+        made = await stored.create(
+            connection,
+            name=named,
+            owner_name=owner,
+            token_name="first",  # noqa: S106 - the token's label
+            digest=authorize.digest(secret),
+        )
+    by = Author("member", str(made.owner.id), made.owner.name)
+    await narrate.birth(record, made.house.primary_thread_id, by=by, name="home")
+    return Founded(house=made.house, member=made.owner, token=made.token, secret=secret)
+
+
+async def get(record: Record, who: Caller, ref: str = "me") -> House:
+    """Return the caller's house, by `me`, its id or the beginning of it.
+
+    Raises: NotFound, for any other house.
+    """
+    async with engine.as_member(record.members, who.member_id) as connection:
+        house = await stored.get(connection, house_id=_own(who, ref))
+    return house
+
+
+async def rename(record: Record, who: Caller, name: str, ref: str = "me") -> House:
+    """Give the house another name; `signal.house.renamed` says so on its primary thread.
+
+    Raises: Forbidden, NotFound, Invalid.
+    """
+    house_id = _own(who, ref)
+    rights.require_owner(who, "rename the house")
+    named = labels.name(name, record.settings)
+    await narrate.ready(record)
+    async with engine.as_member(record.members, who.member_id) as connection:
+        before = await stored.get(connection, house_id=house_id)
+        house = await stored.update(connection, house_id=house_id, name=named)
+    if before.name != house.name:
+        await narrate.tell(record, house.primary_thread_id, HouseRenamed(name=house.name))
+    return house
+
+
+def _own(who: Caller, ref: str) -> HouseId:
+    """A caller has exactly one house, so a reference names that one or nothing."""
+    if ref == "me" or (len(ref) >= 4 and _fits(who, ref)):  # noqa: PLR2004 - as all prefixes
+        return who.house_id
+    raise NotFound("house", ref[:80])
+
+
+def _fits(who: Caller, ref: str) -> bool:
+    return who.house_id.hex.startswith(ref.lower().replace("-", ""))

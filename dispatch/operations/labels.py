@@ -1,0 +1,51 @@
+"""What may stand in a name, a tag, a key or a handle; the same limits guard the tables."""
+
+from dispatch import ids
+from dispatch.config import Settings
+from dispatch.errors import Invalid
+
+
+def name(text: str, settings: Settings, *, what: str = "name") -> str:
+    """Return a name without the blanks around it.
+
+    Raises: Invalid, if nothing or too much is left.
+    """
+    stripped = text.strip()
+    if not 1 <= len(stripped) <= settings.max_name_characters:
+        raise Invalid(
+            f"The {what} must have 1 to {settings.max_name_characters} characters.",
+            next_step=f"Send a {what} of that length.",
+        )
+    return stripped
+
+
+def tags(given: list[str], settings: Settings) -> list[str]:
+    """Return the tags, each once, in their order.
+
+    Raises: Invalid, if they are too many, empty or too long.
+    """
+    unique = list(dict.fromkeys(tag.strip() for tag in given))
+    if len(unique) > settings.max_tags:
+        raise Invalid(
+            f"A thread has at most {settings.max_tags} tags.", next_step="Send fewer tags."
+        )
+    if any(not 1 <= len(tag) <= settings.max_tag_characters for tag in unique):
+        raise Invalid(
+            f"A tag must have 1 to {settings.max_tag_characters} characters.",
+            next_step="Send shorter tags, and none that is empty.",
+        )
+    return unique
+
+
+def handle(text: str) -> str:
+    """Return an agent's handle without its `@`.
+
+    Raises: Invalid, if it could not be mentioned in a text.
+    """
+    bare = text.removeprefix("@")
+    if ids.HANDLE.match(bare) is None:
+        raise Invalid(
+            f"'{text[:80]}' is not a handle.",
+            next_step="Begin with a letter a-z; then up to 38 of a-z, 0-9, - and _.",
+        )
+    return bare

@@ -1,0 +1,123 @@
+"""Threads as rows: read one (and repair it), list them, label them, say whom they wake."""
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from dispatch import clock, log
+from dispatch.errors import Unavailable
+from dispatch.ids import AgentId, ThreadId
+from dispatch.models.houses import Caller, TriggerMode
+from dispatch.models.pages import Page
+from dispatch.models.threads import Thread, ThreadFilter
+from dispatch.operations import labels, narrate, paging, reconcile
+from dispatch.operations.record import Record
+from dispatch.payloads.signals import ThreadRenamed
+from dispatch.stores.postgres import agents, engine
+from dispatch.stores.postgres import threads as stored
+
+_log = log.get(__name__)
+
+
+class ThreadChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What shall be different; UNSET stays as it is, a name of None makes it untitled."""
+
+    name: str | UnsetType | None = UNSET
+    pinned: bool | UnsetType = UNSET
+    tags: list[str] | UnsetType = UNSET
+
+
+async def get(record: Record, who: Caller, thread_id: ThreadId) -> Thread:
+    """Return a thread, after repairing what stood still in it.
+
+    Promise: the row is served as it stands while Redis is away.
+    Raises: NotFound (also for another house's), Gone.
+    """
+    row = await _row(record, who, thread_id)
+    try:
+        done = await reconcile.reconcile(record, thread_id)
+    except Unavailable as error:
+        _log.warning("thread.not_reconciled", thread_id=str(thread_id), cause=error.server)
+        return row
+    return await _row(record, who, thread_id) if done.changed else row
+
+
+async def list_threads(
+    record: Record,
+    who: Caller,
+    where: ThreadFilter,
+    *,
+    cursor: str | None,
+    limit: int | None,
+) -> Page[Thread]:
+    """Return one page of the house's threads, newest first; nothing is repaired."""
+    size = paging.size(limit, record.settings)
+    before = paging.place(cursor, ThreadId)
+    async with engine.as_member(record.members, who.member_id) as connection:
+        found = await stored.list(
+            connection, house_id=who.house_id, where=where, before=before, limit=size + 1
+        )
+    return paging.page(found, size)
+
+
+async def update(
+    record: Record, who: Caller, thread_id: ThreadId, change: ThreadChange
+) -> Thread:
+    """Name, pin or tag a thread; `signal.thread.renamed` tells of another name.
+
+    Promise: a pin keeps its first time when it is set again.
+    Raises: NotFound, Gone, Invalid.
+    """
+    wanted = _columns(change, record)
+    await narrate.ready(record)
+    async with engine.as_member(record.members, who.member_id) as connection:
+        before = await stored.get(connection, thread_id=thread_id)
+        if before.pinned_at is not None and wanted.get("pinned_at"):
+            del wanted["pinned_at"]
+        after = await stored.update(connection, thread_id=thread_id, **wanted)
+    if after.name != before.name:
+        told = ThreadRenamed(name=after.name, by=narrate.author(who))
+        await narrate.tell(record, thread_id, told)
+    return after
+
+
+async def set_trigger_mode(
+    record: Record,
+    who: Caller,
+    thread_id: ThreadId,
+    agent_id: AgentId,
+    trigger_mode: TriggerMode,
+) -> None:
+    """Say when entries of this one thread wake this agent, whatever the house's default is.
+
+    Raises: NotFound (thread or agent), Gone.
+    """
+    async with engine.as_member(record.members, who.member_id) as connection:
+        thread = await stored.get(connection, thread_id=thread_id)
+        await agents.set_override(
+            connection,
+            house_id=thread.house_id,
+            thread_id=thread_id,
+            agent_id=agent_id,
+            trigger_mode=trigger_mode,
+        )
+    record.forget()
+
+
+async def _row(record: Record, who: Caller, thread_id: ThreadId) -> Thread:
+    async with engine.as_member(record.members, who.member_id) as connection:
+        return await stored.get(connection, thread_id=thread_id)
+
+
+def _columns(change: ThreadChange, record: Record) -> dict[str, Any]:
+    wanted: dict[str, Any] = {}
+    if isinstance(change.name, str):
+        wanted["name"] = labels.name(change.name, record.settings)
+    elif change.name is None:
+        wanted["name"] = None
+    if isinstance(change.pinned, bool):
+        wanted["pinned_at"] = clock.now() if change.pinned else None
+    if isinstance(change.tags, list):
+        wanted["tags"] = labels.tags(change.tags, record.settings)
+    return wanted
