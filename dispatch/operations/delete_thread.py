@@ -7,6 +7,7 @@ dies in between, a repeat or the prune sweep goes on where it ended.
 
 from dispatch.ids import ThreadId
 from dispatch.models.houses import Caller
+from dispatch.models.threads import Deletion
 from dispatch.operations.record import Record
 from dispatch.stores.postgres import deletions, engine, threads
 from dispatch.streams import threads as streams
@@ -15,16 +16,24 @@ from dispatch.streams import threads as streams
 async def delete_thread(record: Record, who: Caller, thread_id: ThreadId) -> int:
     """Delete a thread and its children; return how many streams went now.
 
-    Promise: when this returns no key of them is left in Redis but tombstones that expire, and a
-    repeat returns 0.
+    Promise: when this returns no key of them is left in Redis but tombstones that expire. It
+    pays all that the house owes, so a repeat also finishes what a delete that died left behind.
     Raises: NotFound, Conflict (`primary_thread`), Unavailable (repeat the call).
     """
     async with engine.as_member(record.members, who.member_id) as connection:
-        doomed = await threads.delete_tree(connection, thread_id=thread_id)
-    record.accesses.forget_all()
-    for each in doomed:
-        await remove_stream(record, each)
-    return len(doomed)
+        await threads.delete_tree(connection, thread_id=thread_id)
+    record.forget()
+    count = 0
+    while page := await _list_owed(record, who):
+        for deletion in page:
+            await remove_stream(record, deletion.thread_id)
+        count += len(page)
+    return count
+
+
+async def _list_owed(record: Record, who: Caller) -> tuple[Deletion, ...]:
+    async with engine.as_member(record.members, who.member_id) as connection:
+        return await deletions.list_open(connection, limit=record.settings.sweep_batch)
 
 
 async def remove_stream(record: Record, thread_id: ThreadId) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from dispatch.config import Settings
 from dispatch.errors import Invalid, NotFound, TooLarge
 from dispatch.ids import ThreadId
 from dispatch.models import mentions
@@ -48,7 +49,7 @@ async def accept(
     record: Record, access: ThreadAccess, draft: Draft, *, by: Author, key: str
 ) -> Accepted:
     """Append an entry to a thread the caller was shown to have access to; ring the hints."""
-    _check(draft, record)
+    check(draft, record.settings)
     handles = _handles(draft, access)
     audience = mentions.audience(access.listeners, by=by, handles=handles)
     if len(audience) > record.settings.max_dispatches_per_entry:
@@ -100,12 +101,16 @@ async def _accept_or_open(
         )
 
 
-def _check(draft: Draft, record: Record) -> None:
+def check(draft: Draft, settings: Settings) -> None:
+    """Return if the draft could stand on a stream.
+
+    Raises: TooLarge, Invalid.
+    """
     size = len(draft.text.encode("utf-8", "surrogatepass"))
-    if size > record.settings.max_text_bytes:
+    if size > settings.max_text_bytes:
         raise TooLarge(
             "The text",
-            limit_bytes=record.settings.max_text_bytes,
+            limit_bytes=settings.max_text_bytes,
             setting="ARBE_MAX_TEXT_BYTES",
         )
     if not draft.text.strip() and not draft.parts:

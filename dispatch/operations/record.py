@@ -44,6 +44,11 @@ class Record:
             ttl_seconds
         )
 
+    def forget(self) -> None:
+        """Drop what is remembered about tokens and threads, after a change made here."""
+        self.callers.forget_all()
+        self.accesses.forget_all()
+
     async def close(self) -> None:
         """Let calls under way end and give every connection back."""
         await anyio.to_thread.run_sync(self.transport.close)

@@ -103,6 +103,12 @@ async def as_worker(engine: AsyncEngine) -> AsyncGenerator[AsyncConnection, None
         yield conn
 
 
+async def check(engine: AsyncEngine) -> None:
+    """Return if Postgres answers a statement. Raises: Unavailable."""
+    async with as_nobody(engine) as conn:
+        await conn.execute(sa.select(1))
+
+
 @asynccontextmanager
 async def _transaction(engine: AsyncEngine) -> AsyncGenerator[AsyncConnection, None]:
     try:
