@@ -1,1 +1,1 @@
-"""The HTTP surface: routes, authorization, the stream protocol, problems."""
+"""The HTTP door: it speaks HTTP and JSON, asks operations, and decides nothing itself."""

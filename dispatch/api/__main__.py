@@ -1,0 +1,48 @@
+"""Run the API: `python -m dispatch.api`."""
+
+import socket
+from typing import Final
+
+import uvicorn
+
+from dispatch import log
+from dispatch.api import app as factory
+from dispatch.config import Settings
+
+_GRACE_SECONDS: Final = 5
+"""Requests under way get this long at shutdown; followers are sent away before."""
+_KEEP_ALIVE_SECONDS: Final = 5
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which waits for open answers at shutdown: so followers' answers end first."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the followers, then everything as uvicorn does."""
+        feed = getattr(getattr(self.config.app, "state", None), "feed", None)
+        if feed is not None:
+            await feed.close()
+        await super().shutdown(sockets)
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT."""
+    settings = Settings()
+    log.configure(level=settings.log_level, as_json=settings.log_json, process="api")
+    config = uvicorn.Config(
+        factory.create_app(settings),
+        host=settings.api_host,
+        port=settings.api_port,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,  # lines would hold query strings, and cost more than a request
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    Server(config).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The app: routes, layers, and what one process holds open while it serves."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+
+from dispatch.api import body, openapi, problems
+from dispatch.api.routes import (
+    agents,
+    dispatches,
+    entries,
+    environments,
+    health,
+    houses,
+    members,
+    stream,
+    threads,
+    tokens,
+)
+from dispatch.config import Settings
+from dispatch.operations.record import open_record
+from dispatch.streams.feed import Feed
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Make the app; a factory for uvicorn, which reads settings from the environment.
+
+    Promise: nothing is connected before the lifespan starts.
+    """
+    held = settings if settings is not None else Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_record(held) as record:
+            app.state.record = record
+            app.state.feed = Feed(record.connection, settings=held)
+            try:
+                yield
+            finally:
+                await app.state.feed.close()
+
+    app = FastAPI(
+        title="arbe-dispatch",
+        version="1",
+        lifespan=lifespan,
+        routes=list(entries.HOT),
+    )
+    app.include_router(health.router)
+    app.include_router(_version_1())
+    app.add_middleware(body.Bounded, max_body_bytes=held.max_body_bytes)
+    problems.install(app)
+    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
+    return app
+
+
+def _version_1() -> APIRouter:
+    router = APIRouter(prefix="/v1")
+    # dispatches before threads: `/threads/prune` is no reference.
+    for part in (houses, members, tokens, agents, environments, dispatches, threads):
+        router.include_router(part.router)
+    router.include_router(entries.router)
+    router.include_router(stream.router)
+    return router

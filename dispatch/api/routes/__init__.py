@@ -1,0 +1,41 @@
+"""The routes, one module per noun: read the request, call one operation, shape its answer."""
+
+from typing import Annotated, Final
+
+from fastapi import Header, Path, Query
+
+from dispatch import ids
+from dispatch.errors import Invalid
+
+Ref = Annotated[
+    str,
+    Path(description="An id, at least 4 digits of its beginning, or `@handle` of an agent."),
+]
+Id = Annotated[str, Path(description="A whole id.")]
+Cursor = Annotated[
+    str | None, Query(description="`nextCursor` of the page before; unset: the first page.")
+]
+Limit = Annotated[int | None, Query(description="Items of a page; 50 unless said otherwise.")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="1 to 255 printable ASCII characters. The same key on the same thread "
+        "answers the same entry for two days; unset: every call posts."
+    ),
+]
+_MAX_KEY_CHARACTERS: Final = 255
+
+
+def entry_key(given: str | None) -> str:
+    """Return the idempotency key of an entry: the client's, or a new one.
+
+    Raises: Invalid.
+    """
+    if given is None:
+        return ids.uuid7().hex
+    if not (0 < len(given) <= _MAX_KEY_CHARACTERS and given.isascii() and given.isprintable()):
+        raise Invalid(
+            "The Idempotency-Key must be 1 to 255 printable ASCII characters.",
+            next_step="Send a UUID, for example.",
+        )
+    return given

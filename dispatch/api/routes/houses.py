@@ -1,0 +1,64 @@
+"""Houses over HTTP."""
+
+from http import HTTPStatus
+
+from fastapi import APIRouter
+
+from dispatch.api import problems
+from dispatch.api.auth import Held, MayFound, Who
+from dispatch.api.routes import Ref
+from dispatch.api.shapes import houses as shapes
+from dispatch.api.shapes.houses import (
+    FoundedAnswer,
+    FoundHouse,
+    HouseAnswer,
+    HousesAnswer,
+    RenameHouse,
+)
+from dispatch.operations import houses
+
+router = APIRouter(prefix="/houses", tags=["houses"])
+
+
+@router.post(
+    "",
+    status_code=HTTPStatus.CREATED,
+    summary="Found a house",
+    dependencies=[MayFound],
+    responses=problems.responses(HTTPStatus.FORBIDDEN),
+)
+async def found_house(body: FoundHouse, record: Held) -> FoundedAnswer:
+    """Make a house with its primary thread, its owner and the owner's first token.
+
+    Needs the operator's token (ARBE_OPERATOR_TOKEN) or an owner's.
+    """
+    made = await houses.create(record, name=body.name, owner_name=body.owner_name)
+    return FoundedAnswer(
+        house=shapes.house(made.house), member=shapes.member(made.member), token=made.secret
+    )
+
+
+@router.get("", summary="List one's houses", responses=problems.responses())
+async def list_houses(who: Who, record: Held) -> HousesAnswer:
+    """Return the one house the token belongs to."""
+    return HousesAnswer(houses=[shapes.house(await houses.get(record, who))])
+
+
+@router.get(
+    "/{ref}",
+    summary="Read a house",
+    responses=problems.responses(HTTPStatus.NOT_FOUND),
+)
+async def get_house(ref: Ref, who: Who, record: Held) -> HouseAnswer:
+    """Return the caller's house; `me` names it too."""
+    return shapes.house(await houses.get(record, who, ref))
+
+
+@router.patch(
+    "/{ref}",
+    summary="Rename a house",
+    responses=problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN),
+)
+async def rename_house(ref: Ref, body: RenameHouse, who: Who, record: Held) -> HouseAnswer:
+    """Give the house another name; its primary thread tells (`signal.house.renamed`)."""
+    return shapes.house(await houses.rename(record, who, body.name, ref))

@@ -1,0 +1,109 @@
+"""Following a thread's stream over HTTP: the read side of the Durable Streams protocol."""
+
+from http import HTTPStatus
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import Response
+
+from dispatch.api import problems, stream
+from dispatch.api.auth import Held, Who
+from dispatch.api.routes import Ref
+from dispatch.api.shapes import examples
+from dispatch.errors import ArbeError
+from dispatch.models.houses import Caller
+from dispatch.ids import ThreadId
+from dispatch.operations import authorize, refs
+from dispatch.operations.record import Record
+
+router = APIRouter(prefix="/threads", tags=["stream"])
+_HEADERS: Final[dict[str, Any]] = {
+    "Stream-Next-Offset": {
+        "description": "Where to go on.",
+        "schema": {"type": "string", "example": examples.ENTRY_ID},
+    }
+}
+_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "Entries in order, as a JSON array or as server-sent events.",
+        "headers": _HEADERS,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "array",
+                    "items": {"$ref": "#/components/schemas/EntryAnswer"},
+                },
+                "example": [examples.ENTRY],
+            },
+            "text/event-stream": {"schema": {"type": "string"}, "example": "event: data\n…"},
+        },
+    },
+    204: {"description": "Long-poll: nothing new in time.", "headers": _HEADERS},
+}
+
+
+@router.get(
+    "/{ref}/stream",
+    summary="Read or follow a thread's stream",
+    response_class=Response,
+    responses=_RESPONSES
+    | problems.responses(
+        HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.TOO_MANY_REQUESTS
+    ),
+)
+async def follow_stream(
+    ref: Ref,
+    who: Who,
+    record: Held,
+    request: Request,
+    _offset: Annotated[
+        str | None,
+        Query(alias="offset", description="`-1` the beginning, `now` the end, or a place."),
+    ] = None,
+    _live: Annotated[
+        Literal["long-poll", "sse"] | None,
+        Query(alias="live", description="Unset: catch up and end."),
+    ] = None,
+    _last_event_id: Annotated[
+        str | None, Header(alias="Last-Event-ID", description="Where an SSE follower was.")
+    ] = None,
+) -> Response:
+    """Catch up, wait for the next entries, or follow them as they come."""
+    return await _serve(ref, who, record, request)
+
+
+@router.head(
+    "/{ref}/stream",
+    summary="Ask where a thread's stream ends",
+    response_class=Response,
+    responses={200: {"description": "The stream is there.", "headers": _HEADERS}}
+    | problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.GONE),
+)
+async def head_stream(ref: Ref, who: Who, record: Held, request: Request) -> Response:
+    """Answer with headers only."""
+    return await _serve(ref, who, record, request)
+
+
+async def _serve(ref: str, who: Caller, record: Record, request: Request) -> Response:
+    thread_id = await refs.thread(record, who, ref)
+    await authorize.thread(record, who, thread_id)
+
+    async def still_allowed() -> bool:
+        return await _may_see(record, who, thread_id)
+
+    return await stream.serve(
+        request,
+        thread_id=thread_id,
+        feed=request.app.state.feed,
+        connection=record.connection,
+        settings=record.settings,
+        still_allowed=still_allowed,
+    )
+
+
+async def _may_see(record: Record, who: Caller, thread_id: ThreadId) -> bool:
+    try:
+        await authorize.thread(record, who, thread_id, fresh=True)
+    except ArbeError:
+        return False
+    return True

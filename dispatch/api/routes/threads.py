@@ -1,0 +1,147 @@
+"""Threads over HTTP."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from dispatch.api import problems
+from dispatch.api.auth import Held, Who
+from dispatch.api.routes import Cursor, IdempotencyKey, Limit, Ref, entry_key
+from dispatch.api.shapes import entries as entry_shapes
+from dispatch.api.shapes import threads as shapes
+from dispatch.api.shapes.agents import SetTriggerMode, TriggerModeAnswer
+from dispatch.api.shapes.entries import CreatedThreadAnswer
+from dispatch.api.shapes.threads import (
+    ChangeThread,
+    CreateThread,
+    ThreadAnswer,
+    ThreadsAnswer,
+)
+from dispatch.models.threads import ThreadFilter, ThreadStatus
+from dispatch.operations import create_thread, delete_thread, refs, threads
+from dispatch.operations.create_thread import ThreadDraft
+from dispatch.operations.threads import ThreadChange
+
+router = APIRouter(prefix="/threads", tags=["threads"])
+
+
+@router.post(
+    "",
+    status_code=HTTPStatus.CREATED,
+    summary="Create a thread, or get the one with a key",
+    response_model_exclude_none=True,
+    responses=problems.responses(
+        HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS
+    )
+    | {200: {"model": CreatedThreadAnswer, "description": "The key's thread was there."}},
+)
+async def post_thread(
+    body: CreateThread,
+    who: Who,
+    record: Held,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> CreatedThreadAnswer:
+    """Make a conversation. Nothing is dispatched but by `message`, its first entry."""
+    draft = ThreadDraft(**body.model_dump(by_alias=False))
+    made = await create_thread.create_thread(
+        record, who, draft, entry_key=entry_key(idempotency_key)
+    )
+    if not made.created:
+        response.status_code = HTTPStatus.OK
+    accepted = made.accepted
+    return CreatedThreadAnswer(
+        thread=shapes.thread(made.thread),
+        entry=entry_shapes.place(accepted) if accepted else None,
+        dispatches=entry_shapes.dispatches(accepted) if accepted else None,
+    )
+
+
+@router.get(
+    "",
+    summary="List threads",
+    response_model_exclude_none=True,
+    responses=problems.responses(HTTPStatus.NOT_FOUND),
+)
+async def list_threads(
+    who: Who,
+    record: Held,
+    status: ThreadStatus | None = None,
+    tag: str | None = None,
+    parent: Annotated[
+        str | None, Query(description="`house`, an agent's or a thread's reference.")
+    ] = None,
+    pinned: bool | None = None,
+    q: Annotated[str | None, Query(description="A part of the name, in any case.")] = None,
+    limit: Limit = None,
+    cursor: Cursor = None,
+) -> ThreadsAnswer:
+    """Return one page of the house's threads, newest first; filters are joined by "and"."""
+    where = ThreadFilter(
+        status=status,
+        tag=tag,
+        parent=None if parent is None else await refs.parent(record, who, parent),
+        pinned=pinned,
+        name=q,
+    )
+    page = await threads.list_threads(record, who, where, cursor=cursor, limit=limit)
+    return ThreadsAnswer(
+        threads=[shapes.thread(row) for row in page.items], next_cursor=page.next_cursor
+    )
+
+
+@router.get(
+    "/{ref}",
+    summary="Read a thread, repairing it",
+    response_model_exclude_none=True,
+    responses=problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.GONE),
+)
+async def get_thread(ref: Ref, who: Who, record: Held) -> ThreadAnswer:
+    """Return the row, brought up to its stream; a run that went silent for good is ended."""
+    thread_id = await refs.thread(record, who, ref)
+    return shapes.thread(await threads.get(record, who, thread_id))
+
+
+@router.patch(
+    "/{ref}",
+    summary="Name, pin or tag a thread",
+    response_model_exclude_none=True,
+    responses=problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.GONE),
+)
+async def change_thread(
+    ref: Ref, body: ChangeThread, who: Who, record: Held
+) -> ThreadAnswer:
+    """Change what is given; its stream tells of another name (`signal.thread.renamed`)."""
+    thread_id = await refs.thread(record, who, ref)
+    change = ThreadChange(**{name: getattr(body, name) for name in body.model_fields_set})
+    return shapes.thread(await threads.update(record, who, thread_id, change))
+
+
+@router.delete(
+    "/{ref}",
+    status_code=HTTPStatus.NO_CONTENT,
+    summary="Delete a thread with its stream and all below it",
+    responses=problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+)
+async def remove_thread(ref: Ref, who: Who, record: Held) -> None:
+    """Delete for good, a running one too; a repeat converges. The primary thread stays."""
+    thread_id = await refs.thread_even_deleted(record, who, ref)
+    await delete_thread.delete_thread(record, who, thread_id)
+
+
+@router.put(
+    "/{ref}/agents/{agent_ref}",
+    summary="Say when this thread wakes an agent",
+    responses=problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.GONE),
+)
+async def set_trigger_mode(
+    ref: Ref, agent_ref: Ref, body: SetTriggerMode, who: Who, record: Held
+) -> TriggerModeAnswer:
+    """Override the agent's trigger mode for this one thread."""
+    thread_id = await refs.thread(record, who, ref)
+    agent_id = await refs.agent(record, who, agent_ref)
+    await threads.set_trigger_mode(record, who, thread_id, agent_id, body.trigger_mode)
+    return TriggerModeAnswer(
+        thread_id=str(thread_id), agent_id=str(agent_id), trigger_mode=body.trigger_mode
+    )
