@@ -33,14 +33,12 @@ _DispatchRef = Annotated[str, Path(description="`<entry id>.<i>`, as the POST an
 async def prune_threads(
     who: Who, record: Held, body: Annotated[Prune | None, Body()] = None
 ) -> PruneAnswer:
-    """Reconcile stranded rows and finish deletions; a dry run only counts."""
+    """Reconcile stranded rows, delete those without a stream, finish deletions.
+
+    A dry run only counts.
+    """
     wanted = body or Prune()
-    counts = await prune.prune(
-        record,
-        house_id=who.house_id,
-        delete_orphans=wanted.delete_orphans,
-        dry_run=wanted.dry_run,
-    )
+    counts = await prune.prune(record, who=who, dry_run=wanted.dry_run)
     return PruneAnswer(
         checked=counts["checked"],
         repaired=counts["repaired"],

@@ -23,9 +23,6 @@ class Prune(Body):
     model_config = shapes.example(dryRun=True)
 
     dry_run: bool = False
-    delete_orphans: Annotated[
-        bool, Field(description="Hard-delete rows whose stream does not exist.")
-    ] = False
 
 
 class DispatchAnswer(Answer):
