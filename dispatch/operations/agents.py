@@ -43,6 +43,7 @@ async def create(
     """
     bare = labels.handle(handle)
     runs_on = labels.name(runner, record.settings, what="runner")
+    labels.free_json(config, what="config")
     await narrate.ready(record)
     async with engine.as_member(record.members, who.member_id) as connection:
         house = await houses.get(connection, house_id=who.house_id)
@@ -95,6 +96,7 @@ async def update(
         handle = labels.handle(handle)
     if isinstance(runner, str):
         runner = labels.name(runner, record.settings, what="runner")
+    labels.free_json(change.config, what="config")
     async with engine.as_member(record.members, who.member_id) as connection:
         agent = await stored.update(
             connection,

@@ -89,6 +89,7 @@ async def find_or_make_dm(record: Record, who: Caller, agent_id: AgentId) -> Thr
 
 async def _new_thread(record: Record, who: Caller, draft: ThreadDraft) -> NewThread:
     settings = record.settings
+    labels.free_json(draft.config, what="config")
     parent_thread, parent_agent = _edges(await refs.parent(record, who, draft.parent))
     environment_id = None
     if draft.environment is not None:

@@ -25,6 +25,7 @@ async def create(
     """
     named = labels.name(name, record.settings)
     provided = labels.name(provider, record.settings, what="provider")
+    labels.free_json(config, what="config")
     async with engine.as_member(record.members, who.member_id) as connection:
         return await stored.insert(
             connection, house_id=who.house_id, name=named, provider=provided, config=config

@@ -1,8 +1,13 @@
-"""What may stand in a name, a tag, a key or a handle; the same limits guard the tables."""
+"""What may stand in a name, a tag, a handle or free JSON; most limits guard the tables too."""
+
+from typing import Any, Final
 
 from dispatch import ids
 from dispatch.config import Settings
 from dispatch.errors import Invalid
+
+_MAX_DEPTH: Final = 32
+"""Levels of objects and arrays in free JSON: far below what any reader's decoder takes."""
 
 
 def name(text: str, settings: Settings, *, what: str = "name") -> str:
@@ -49,3 +54,24 @@ def handle(text: str) -> str:
             next_step="Begin with a letter a-z; then up to 38 of a-z, 0-9, - and _.",
         )
     return bare
+
+
+def free_json(value: Any, *, what: str) -> None:
+    """Return if objects and arrays are not nested too deep.
+
+    Raises: Invalid.
+    """
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return
+    raise Invalid(
+        f"`{what}` is nested deeper than {_MAX_DEPTH} levels.", next_step="Send flatter JSON."
+    )
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return list(value) if isinstance(value, list | tuple) else []

@@ -14,7 +14,7 @@ from dispatch.ids import ThreadId
 from dispatch.models import mentions
 from dispatch.models.houses import Caller
 from dispatch.models.threads import Listener, ThreadAccess
-from dispatch.operations import authorize, open_stream
+from dispatch.operations import authorize, labels, open_stream
 from dispatch.operations.record import Record
 from dispatch.payloads.chat import Author, Chat
 from dispatch.streams import threads as streams
@@ -113,6 +113,7 @@ def check(draft: Draft, settings: Settings) -> None:
             limit_bytes=settings.max_text_bytes,
             setting="ARBE_MAX_TEXT_BYTES",
         )
+    labels.free_json(draft.parts, what="parts")
     if not draft.text.strip() and not draft.parts:
         raise Invalid("An entry needs a `text`.", next_step="Send a text that is not blank.")
     if "\0" in draft.text or not draft.text.isprintable() and _has_surrogate(draft.text):

@@ -101,7 +101,7 @@ def _decode(body: bytes) -> Draft:
         raise Invalid(
             f"{error}.", next_step='Send `{"text": "…"}`; GET /docs shows the form.'
         ) from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(
             f"The body is not valid JSON: {error}.", next_step='Send `{"text": "…"}`.'
         ) from error
