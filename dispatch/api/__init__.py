@@ -1,1 +1,1 @@
-"""The HTTP door: it speaks HTTP and JSON, asks operations, and decides nothing itself."""
+"""The HTTP surface: routes, authorization, the stream protocol, problems."""
