@@ -14,6 +14,7 @@ import pytest_asyncio
 from pydantic import SecretStr
 
 from dispatch import config
+from dispatch.embedded import launch
 from dispatch.embedded.postgres import Postgres
 from dispatch.embedded.redis import Redis
 
@@ -27,7 +28,10 @@ async def running(server: Postgres | Redis, log: Path) -> AsyncIterator[str]:
     await server.prepare()
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *server.command(), stdout=output, stderr=output, start_new_session=True
+            *launch.command(server.command()),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         await server.wait_ready()

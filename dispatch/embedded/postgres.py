@@ -33,7 +33,7 @@ _OPTIONS: Final[Mapping[str, str]] = {
     "jit": "off",  # our statements are short; compiling them costs more than running them
     "timezone": "UTC",
     "log_timezone": "UTC",
-    "log_line_prefix": "",
+    "log_line_prefix": "%m ",
     "log_checkpoints": "off",
 }
 
