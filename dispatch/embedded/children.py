@@ -17,6 +17,9 @@ from dispatch.embedded import readiness
 from dispatch.embedded.child import Child
 from dispatch.embedded.postgres import Postgres
 from dispatch.embedded.redis import Redis
+from dispatch.ids import WorkerId
+from dispatch.streams import lanes
+from dispatch.streams.connection import Connection
 
 _SERVER_STOP_SECONDS: Final = 30.0
 """Both write their data down; killed earlier, they recover at the next start."""
@@ -24,6 +27,7 @@ _API_START_SECONDS: Final = 60.0
 _API_DRAIN_SECONDS: Final = 3
 """Followers are cut off after this; they resume from their cursors."""
 _BEYOND_DRAIN_SECONDS: Final = 5.0
+_WORKER_START_SECONDS: Final = 60.0
 _BEAT_STOP_SECONDS: Final = 5.0
 _PROBE_TIMEOUT_SECONDS: Final = 2.0
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
@@ -79,7 +83,7 @@ def api(settings: Settings) -> Child:
 
 
 def worker(settings: Settings) -> Child:
-    """Run one worker process. Nobody waits for it: hints queue up until it takes them."""
+    """Run one worker process; it is ready when it has shown its first sign of life."""
     command = [
         sys.executable, "-m", "celery", "-A", "workers.celery_app", "worker",
         "-P", "threads", "--concurrency", str(settings.worker_concurrency),
@@ -90,6 +94,7 @@ def worker(settings: Settings) -> Child:
         name="worker",
         command=command,
         environment=environment(settings),
+        ready=functools.partial(_wait_for_new_worker, settings),
         stop_seconds=settings.drain_seconds + _BEYOND_DRAIN_SECONDS,
     )
 
@@ -122,6 +127,29 @@ def environment(settings: Settings) -> dict[str, str]:
         text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
         variables[_UNPREFIXED.get(name, f"ARBE_{name.upper()}")] = text
     return variables
+
+
+async def _wait_for_new_worker(settings: Settings) -> None:
+    """Wait for a worker process that was not there before; a killed one still shows signs."""
+    connection = Connection(
+        settings.stream_url.get_secret_value(), timeout_seconds=settings.stream_timeout_seconds
+    )
+
+    async def living() -> set[WorkerId]:
+        within = settings.worker_dead_seconds
+        found = await lanes.list_living_workers(connection, alive_within_seconds=within)
+        return set(found)
+
+    async def has_come() -> bool:
+        return bool(await living() - before)
+
+    try:
+        before = await living()
+        await readiness.wait_until_answers(
+            has_come, server="The worker", timeout_seconds=_WORKER_START_SECONDS
+        )
+    finally:
+        await connection.close()
 
 
 async def _is_healthy(url: str) -> bool:

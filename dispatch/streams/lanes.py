@@ -89,6 +89,17 @@ async def list_dead_workers(
     return [WorkerId(worker.decode()) for worker in found]
 
 
+async def list_living_workers(
+    connection: Connection, *, alive_within_seconds: float
+) -> list[WorkerId]:
+    """Return worker processes that beat within that time; there are only a few."""
+    now = await now_ms(connection)
+    found = await connection.call(
+        "ZRANGEBYSCORE", keys.WORKERS, now - int(alive_within_seconds * 1000), "+inf"
+    )
+    return [WorkerId(worker.decode()) for worker in found]
+
+
 async def is_dead(
     connection: Connection, worker_id: WorkerId, *, dead_after_seconds: float
 ) -> bool:

@@ -1,0 +1,34 @@
+"""Say whether a worker process of this host shows signs of life: `python -m workers.check_health`.
+
+For a container's health check. It asks Redis, where the worker's own loop beats: a worker whose
+loop hangs is unhealthy although its process lives. Exit code 0 yes, 1 no.
+"""
+
+import asyncio
+import socket
+import sys
+
+from dispatch.config import Settings
+from dispatch.errors import ArbeError
+from dispatch.streams import lanes
+from dispatch.streams.connection import Connection
+
+
+async def is_healthy(settings: Settings) -> bool:
+    """Say whether a worker of this host beat within `worker_dead_seconds`."""
+    connection = Connection(
+        settings.stream_url.get_secret_value(), timeout_seconds=settings.stream_timeout_seconds
+    )
+    try:
+        living = await lanes.list_living_workers(
+            connection, alive_within_seconds=settings.worker_dead_seconds
+        )
+    except ArbeError:
+        return False
+    finally:
+        await connection.close()
+    return any(worker_id.startswith(f"{socket.gethostname()}.") for worker_id in living)
+
+
+if __name__ == "__main__":
+    sys.exit(0 if asyncio.run(is_healthy(Settings())) else 1)
