@@ -1,4 +1,4 @@
-"""Say whether a worker process of this host shows signs of life: `python -m workers.check_health`.
+"""Say whether a worker of this host lives: `python -m workers.check_health`.
 
 For a container's health check. It asks Redis, where the worker's own loop beats: a worker whose
 loop hangs is unhealthy although its process lives. Exit code 0 yes, 1 no.

@@ -31,6 +31,8 @@ _WORKER_START_SECONDS: Final = 60.0
 _BEAT_STOP_SECONDS: Final = 5.0
 _PROBE_TIMEOUT_SECONDS: Final = 2.0
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
+_ROOT_IS_FINE: Final = "ignore:You're running the worker with superuser privileges"
+"""Celery warns because of pickled messages, which our workers refuse."""
 _UNPREFIXED: Final = {
     "database_url": "DATABASE_URL",
     "stream_url": "STREAM_URL",
@@ -85,7 +87,8 @@ def api(settings: Settings) -> Child:
 def worker(settings: Settings) -> Child:
     """Run one worker process; it is ready when it has shown its first sign of life."""
     command = [
-        sys.executable, "-m", "celery", "-A", "workers.celery_app", "worker",
+        sys.executable, "-W", _ROOT_IS_FINE, "-m", "celery", "-q", "-A", "workers.celery_app",
+        "worker",
         "-P", "threads", "--concurrency", str(settings.worker_concurrency),
         "--without-gossip", "--without-mingle", "-l", "WARNING",
         "-Q", settings.queues, "-n", "arbe@%h",
@@ -102,7 +105,7 @@ def worker(settings: Settings) -> Child:
 def beat(settings: Settings, *, directory: Path) -> Child:
     """Run the timetable."""
     command = [
-        sys.executable, "-m", "celery", "-A", "workers.celery_app", "beat",
+        sys.executable, "-m", "celery", "-q", "-A", "workers.celery_app", "beat",
         "-s", str(directory / "beat-schedule"), "--pidfile=", "-l", "WARNING",
     ]  # fmt: skip
     return Child(

@@ -6,8 +6,10 @@ from typing import Final
 
 from dispatch import errors
 
-_PROBE_EVERY_SECONDS: Final = 0.05
+_FIRST_WAIT_SECONDS: Final = 0.05
 """Short against a server's start (0.2 s and more), long against a refused connect."""
+_MAX_WAIT_SECONDS: Final = 0.5
+"""A recovering Postgres logs every probe."""
 
 
 async def wait_until_answers(
@@ -19,8 +21,10 @@ async def wait_until_answers(
     """
     try:
         async with asyncio.timeout(timeout_seconds):
-            while not await probe():  # noqa: ASYNC110 — another process tells no Event
-                await asyncio.sleep(_PROBE_EVERY_SECONDS)
+            wait_seconds = _FIRST_WAIT_SECONDS
+            while not await probe():
+                await asyncio.sleep(wait_seconds)
+                wait_seconds = min(1.5 * wait_seconds, _MAX_WAIT_SECONDS)
     except TimeoutError as late:
         raise errors.Unavailable(
             server,

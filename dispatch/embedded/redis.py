@@ -35,7 +35,7 @@ appendfsync everysec
 save ""
 maxmemory-policy noeviction
 stream-node-max-bytes 1024
-loglevel notice
+loglevel warning
 """
 # Nodes of 1 KB: a fenced append and a compaction rewrite the node that they touch.
 
