@@ -24,9 +24,7 @@ class ArbeError(Exception):
 
     code: ClassVar[str] = "error"
 
-    def __init__(
-        self, what: str, *, next_step: str = "", **fields: str | int | float | None
-    ) -> None:
+    def __init__(self, what: str, *, next_step: str = "", **fields: str | float | None) -> None:
         self.what = what
         self.next_step = next_step
         self.fields = fields
@@ -104,7 +102,7 @@ class Conflict(ArbeError):
     code = "conflict"
 
     def __init__(
-        self, reason: str, what: str, *, next_step: str = "", **fields: str | int | float | None
+        self, reason: str, what: str, *, next_step: str = "", **fields: str | float | None
     ) -> None:
         self.reason = reason
         super().__init__(what, next_step=next_step, reason=reason, **fields)
@@ -116,7 +114,7 @@ class TooBusy(ArbeError):
     code = "too_busy"
 
     def __init__(
-        self, what: str, *, retry_after_seconds: float, **fields: str | int | float | None
+        self, what: str, *, retry_after_seconds: float, **fields: str | float | None
     ) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__(

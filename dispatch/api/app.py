@@ -1,6 +1,6 @@
 """The app: routes, layers, and what one process holds open while it serves."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
@@ -31,7 +31,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     held = settings if settings is not None else Settings()
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with open_record(held) as record:
             app.state.record = record
             app.state.feed = Feed(record.connection, settings=held)

@@ -82,7 +82,9 @@ def _posting(operation_id: str, summary: str, description: str) -> dict[str, Any
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": {"$ref": _REF_TEMPLATE.format(model="PostEntry")}}
+                "application/json": {
+                    "schema": {"$ref": _REF_TEMPLATE.format(model="PostEntry")}
+                }
             },
         },
         "responses": {

@@ -191,9 +191,7 @@ async def _unexpected(request: Request, _error: Exception) -> Response:
     return _respond(document | {"requestId": request_id}, {"X-Request-Id": request_id})
 
 
-def _document(
-    status: HTTPStatus, *, code: str, detail: str, next_step: str
-) -> dict[str, Any]:
+def _document(status: HTTPStatus, *, code: str, detail: str, next_step: str) -> dict[str, Any]:
     return {
         "type": f"urn:arbe:problem:{code}",
         "title": status.phrase,

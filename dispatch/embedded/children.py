@@ -24,8 +24,8 @@ from dispatch.streams.connection import Connection
 _SERVER_STOP_SECONDS: Final = 30.0
 """Both write their data down; killed earlier, they recover at the next start."""
 _API_START_SECONDS: Final = 60.0
-_API_DRAIN_SECONDS: Final = 3
-"""Followers are cut off after this; they resume from their cursors."""
+_API_STOP_SECONDS: Final = 10.0
+"""Twice the grace the API gives to requests under way."""
 _BEYOND_DRAIN_SECONDS: Final = 5.0
 _WORKER_START_SECONDS: Final = 60.0
 _BEAT_STOP_SECONDS: Final = 5.0
@@ -63,12 +63,7 @@ def redis(server: Redis) -> Child:
 
 def api(settings: Settings) -> Child:
     """Run the HTTP door; it is ready when its own health check says so."""
-    command = [
-        sys.executable, "-m", "uvicorn", "--factory", "dispatch.api.app:create_app",
-        "--host", settings.api_host, "--port", str(settings.api_port),
-        "--no-access-log", "--log-level", "warning", "--no-server-header",
-        "--timeout-graceful-shutdown", str(_API_DRAIN_SECONDS),
-    ]  # fmt: skip
+    command = [sys.executable, "-m", "dispatch.api"]
     probe = functools.partial(_is_healthy, f"{api_url(settings)}/health")
     return Child(
         name="api",
@@ -80,7 +75,7 @@ def api(settings: Settings) -> Child:
             server="The API",
             timeout_seconds=_API_START_SECONDS,
         ),
-        stop_seconds=_API_DRAIN_SECONDS + _BEYOND_DRAIN_SECONDS,
+        stop_seconds=_API_STOP_SECONDS,
     )
 
 

@@ -84,9 +84,7 @@ async def list_agents(
     return paging.page(found, size)
 
 
-async def update(
-    record: Record, who: Caller, agent_id: AgentId, change: AgentChange
-) -> Agent:
+async def update(record: Record, who: Caller, agent_id: AgentId, change: AgentChange) -> Agent:
     """Change a bot; turns that were dispatched already run as they were born.
 
     Raises: NotFound, Invalid, Conflict (`handle_taken`).

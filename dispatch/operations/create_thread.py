@@ -56,9 +56,7 @@ async def create_thread(
     made = await _insert(record, who, new)
     thread = made.thread
     if made.created:
-        await narrate.birth(
-            record, thread.id, by=narrate.author(who), name=thread.name
-        )
+        await narrate.birth(record, thread.id, by=narrate.author(who), name=thread.name)
     if message is None:
         return CreatedThread(thread=thread, created=made.created)
     try:
@@ -77,9 +75,7 @@ async def find_or_make_dm(record: Record, who: Caller, agent_id: AgentId) -> Thr
     Raises: NotFound (the agent).
     """
     async with engine.as_member(record.members, who.member_id) as connection:
-        made = await threads.insert_dm(
-            connection, house_id=who.house_id, agent_id=agent_id
-        )
+        made = await threads.insert_dm(connection, house_id=who.house_id, agent_id=agent_id)
     if made.created:
         await narrate.birth(
             record, made.thread.id, by=narrate.author(who), name=made.thread.name

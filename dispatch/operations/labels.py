@@ -1,6 +1,6 @@
 """What may stand in a name, a tag, a handle or free JSON; most limits guard the tables too."""
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from dispatch import ids
 from dispatch.config import Settings
@@ -72,6 +72,10 @@ def free_json(value: Any, *, what: str) -> None:
 
 
 def _inside(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return list(value) if isinstance(value, list | tuple) else []
+    match value:
+        case dict():
+            return list(cast("dict[str, Any]", value).values())
+        case list() | tuple():
+            return list(cast("list[Any]", value))
+        case _:
+            return []

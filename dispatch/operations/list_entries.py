@@ -31,9 +31,7 @@ async def list_entries(
     await authorize.thread(record, who, thread_id)
     if before is not None:
         end = None if before == "end" else _place(before)
-        found = await entries.latest(
-            record.connection, thread_id, before=end, limit=size + 1
-        )
+        found = await entries.latest(record.connection, thread_id, before=end, limit=size + 1)
         shown = tuple(reversed(found[:size]))
         cursor = shown[0].id if len(found) > size else None
     else:

@@ -46,9 +46,7 @@ async def tell(record: Record, thread_id: ThreadId, payload: payloads.KnownPaylo
         _log.warning("signal.not_told", thread_id=str(thread_id), cause=error.code)
 
 
-async def _signal(
-    record: Record, thread_id: ThreadId, payload: payloads.KnownPayload
-) -> None:
+async def _signal(record: Record, thread_id: ThreadId, payload: payloads.KnownPayload) -> None:
     try:
         await streams.signal(record.scripts, thread_id, payload)
     except NotFound:

@@ -116,7 +116,7 @@ def check(draft: Draft, settings: Settings) -> None:
     labels.free_json(draft.parts, what="parts")
     if not draft.text.strip() and not draft.parts:
         raise Invalid("An entry needs a `text`.", next_step="Send a text that is not blank.")
-    if "\0" in draft.text or not draft.text.isprintable() and _has_surrogate(draft.text):
+    if "\0" in draft.text or (not draft.text.isprintable() and _has_surrogate(draft.text)):
         raise Invalid("The text holds characters that are not text (NUL or lone surrogates).")
 
 

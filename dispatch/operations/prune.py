@@ -98,9 +98,8 @@ async def _repair(
 async def _end_orphans(
     record: Record, thread_ids: list[ThreadId], *, who: Caller | None
 ) -> None:
-    kept = thread_ids
+    kept: list[ThreadId] = [] if who is not None else thread_ids
     if who is not None:
-        kept = []
         for thread_id in thread_ids:
             try:
                 await delete_thread.delete_thread(record, who, thread_id)

@@ -1,17 +1,17 @@
 """The record as one process holds it: its settings, its connections, its caches."""
 
-from contextlib import asynccontextmanager
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import anyio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dispatch.config import Settings
 from dispatch.errors import Invalid
-from dispatch.operations.remembered import Remembered
+from dispatch.ids import MemberId, ThreadId
 from dispatch.models.houses import Caller
 from dispatch.models.threads import ThreadAccess
-from dispatch.ids import MemberId, ThreadId
+from dispatch.operations.remembered import Remembered
 from dispatch.stores.postgres import engine
 from dispatch.streams.connection import Connection
 from dispatch.streams.scripts import Scripts

@@ -29,9 +29,7 @@ async def resolve(
     Raises: Invalid, AmbiguousRef, NotFound (also for another house's), Gone.
     """
     async with engine.as_member(record.members, who.member_id) as connection:
-        return await stored.resolve(
-            connection, house_id=who.house_id, text=text, kinds=kinds
-        )
+        return await stored.resolve(connection, house_id=who.house_id, text=text, kinds=kinds)
 
 
 async def thread(record: Record, who: Caller, text: str) -> ThreadId:

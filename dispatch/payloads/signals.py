@@ -8,8 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from dispatch.payloads.usage import TokenUsage
 from dispatch.payloads.chat import Author
+from dispatch.payloads.usage import TokenUsage
 
 
 class Signal(

@@ -13,9 +13,9 @@ from dispatch import payloads
 from dispatch.errors import Conflict, Fenced
 from dispatch.ids import AgentId, DispatchId, EntryId, RunId, ThreadId, WorkerId
 from dispatch.payloads import usage as usages
-from dispatch.payloads.usage import TokenUsage
 from dispatch.payloads.signals import Completed, Failed
 from dispatch.payloads.signals import Terminal as TerminalPayload
+from dispatch.payloads.usage import TokenUsage
 from dispatch.streams import keys
 from dispatch.streams.scripts import Scripts
 

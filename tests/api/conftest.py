@@ -13,7 +13,6 @@ from dispatch.api import app as factory
 from dispatch.config import Settings
 from dispatch.operations import houses
 from dispatch.operations.record import Record
-
 from tests.api.homes import Home, client_of
 
 MakeHome = Callable[..., Awaitable[Home]]

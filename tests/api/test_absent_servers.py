@@ -7,7 +7,6 @@ from pydantic import SecretStr
 
 from dispatch.api import app as factory
 from dispatch.config import Settings
-
 from tests.api.homes import Home, client_of, problem
 
 

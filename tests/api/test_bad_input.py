@@ -7,7 +7,6 @@ import pytest
 from fastapi import FastAPI
 
 from dispatch import ids
-
 from tests.api.conftest import MakeHome
 from tests.api.homes import Home, client_of, problem
 
@@ -48,7 +47,9 @@ async def test_a_foreign_thread_looks_like_an_unknown_one(
     assert len(await other.payloads(foreign)) == 1
 
 
-@pytest.mark.parametrize("ref", ["zzz", "12", "%00%00%00%00", "@no%00body", "a" * 300, "%F0%9F"])
+@pytest.mark.parametrize(
+    "ref", ["zzz", "12", "%00%00%00%00", "@no%00body", "a" * 300, "%F0%9F"]
+)
 @pytest.mark.parametrize(("method", "tail"), THREAD_ROUTES)
 async def test_a_text_that_is_no_reference_is_refused(
     home: Home, method: str, tail: str, ref: str
@@ -189,7 +190,9 @@ async def test_a_bad_place_on_the_stream_is_refused(home: Home, query: str):
     problem(answer, 422, "invalid")
 
 
-@pytest.mark.parametrize("query", ["status=asleep", "pinned=maybe", "parent=zz", "tag=%00", "q=%00"])
+@pytest.mark.parametrize(
+    "query", ["status=asleep", "pinned=maybe", "parent=zz", "tag=%00", "q=%00"]
+)
 async def test_a_bad_filter_is_refused(home: Home, query: str):
     problem(await home.http.get(f"/v1/threads?{query}"), 422, "invalid")
 

@@ -4,7 +4,6 @@ import msgspec
 
 from dispatch.api.shapes.entries import PostEntry
 from dispatch.operations.post_entry import Draft
-
 from tests.api.conftest import MakeHome
 from tests.api.homes import Home, created, problem
 
@@ -34,9 +33,7 @@ async def test_the_same_key_is_the_same_entry(home: Home):
 
 async def test_many_posts_with_one_key_make_one_entry(home: Home):
     thread = await home.thread()
-    answers = await asyncio.gather(
-        *(home.post(thread["id"], "hi", key="k") for _ in range(10))
-    )
+    answers = await asyncio.gather(*(home.post(thread["id"], "hi", key="k") for _ in range(10)))
     assert sorted(answer.status_code for answer in answers) == [200] * 9 + [201]
     assert len(await home.payloads(thread["id"])) == 2
 

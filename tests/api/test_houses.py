@@ -2,7 +2,6 @@ import httpx
 from fastapi import FastAPI
 
 from dispatch import ids
-
 from tests.api.conftest import MakeHome
 from tests.api.homes import Home, client_of, created, problem
 

@@ -4,7 +4,6 @@ from dispatch.ids import ThreadId
 from dispatch.operations.record import Record
 from dispatch.stores.postgres import engine
 from dispatch.stores.postgres import threads as rows
-
 from tests.api.homes import Home, created, problem
 
 

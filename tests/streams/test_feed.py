@@ -29,13 +29,13 @@ async def connection(stream_url: str) -> AsyncIterator[Connection]:
 
 
 @pytest_asyncio.fixture
-async def writer(connection: Connection, stream_settings: Settings) -> Writer:
-    return Writer(connection, stream_settings)
+async def writer(connection: Connection, settings: Settings) -> Writer:
+    return Writer(connection, settings)
 
 
 @pytest_asyncio.fixture
-async def feed(connection: Connection, stream_settings: Settings) -> AsyncIterator[Feed]:
-    opened = Feed(connection, settings=stream_settings)
+async def feed(connection: Connection, settings: Settings) -> AsyncIterator[Feed]:
+    opened = Feed(connection, settings=settings)
     yield opened
     await opened.close()
 
@@ -85,12 +85,10 @@ async def test_frames_are_the_same_bytes_whether_read_or_heard(
 
 
 async def test_a_long_past_comes_in_pages_and_joins_the_present(
-    connection: Connection, writer: Writer, stream_settings: Settings
+    connection: Connection, writer: Writer, settings: Settings
 ) -> None:
     thread_id = await writer.create(*numbers(60))
-    feed = Feed(
-        connection, settings=stream_settings.model_copy(update={"read_chunk_entries": 7})
-    )
+    feed = Feed(connection, settings=settings.model_copy(update={"read_chunk_entries": 7}))
     async with following(feed, thread_id) as got:
         for number in range(60, 90):
             await writer.post(thread_id, str(number))
@@ -225,9 +223,9 @@ async def test_a_deleted_or_unknown_thread_cannot_be_followed(
 
 
 async def test_a_follower_that_lags_is_cut_off_and_resumes_from_its_cursor(
-    connection: Connection, writer: Writer, stream_settings: Settings
+    connection: Connection, writer: Writer, settings: Settings
 ) -> None:
-    settings = stream_settings.model_copy(update={"max_follower_lag_bytes": 100_000})
+    settings = settings.model_copy(update={"max_follower_lag_bytes": 100_000})
     feed = Feed(connection, settings=settings)
     thread_id = await writer.create()
     loop = asyncio.get_running_loop()
@@ -249,9 +247,9 @@ async def test_a_follower_that_lags_is_cut_off_and_resumes_from_its_cursor(
 
 
 async def test_one_entry_larger_than_the_lag_cuts_nobody_off(
-    connection: Connection, writer: Writer, stream_settings: Settings
+    connection: Connection, writer: Writer, settings: Settings
 ) -> None:
-    settings = stream_settings.model_copy(update={"max_follower_lag_bytes": 50_000})
+    settings = settings.model_copy(update={"max_follower_lag_bytes": 50_000})
     feed = Feed(connection, settings=settings)
     thread_id = await writer.create()
     async with following(feed, thread_id) as got:
@@ -262,11 +260,9 @@ async def test_one_entry_larger_than_the_lag_cuts_nobody_off(
 
 
 async def test_followers_are_limited_per_thread_and_per_process(
-    connection: Connection, writer: Writer, stream_settings: Settings
+    connection: Connection, writer: Writer, settings: Settings
 ) -> None:
-    settings = stream_settings.model_copy(
-        update={"max_followers": 3, "max_followers_per_thread": 2}
-    )
+    settings = settings.model_copy(update={"max_followers": 3, "max_followers_per_thread": 2})
     feed = Feed(connection, settings=settings)
     one, other = await writer.create(), await writer.create()
     async with following(feed, one), following(feed, one):
@@ -283,9 +279,9 @@ async def test_followers_are_limited_per_thread_and_per_process(
 
 
 async def test_closing_ends_all_followers_and_lets_nobody_in(
-    connection: Connection, writer: Writer, stream_settings: Settings
+    connection: Connection, writer: Writer, settings: Settings
 ) -> None:
-    feed = Feed(connection, settings=stream_settings)
+    feed = Feed(connection, settings=settings)
     thread_id = await writer.create()
     async with following(feed, thread_id) as got:
         await feed.close()
@@ -296,8 +292,8 @@ async def test_closing_ends_all_followers_and_lets_nobody_in(
     await wait_until(lambda: not [task for task in asyncio.all_tasks() if _is_feeds(task)])
 
 
-async def test_without_redis_following_is_refused_in_time(stream_settings: Settings) -> None:
-    settings = stream_settings.model_copy(
+async def test_without_redis_following_is_refused_in_time(settings: Settings) -> None:
+    settings = settings.model_copy(
         update={
             "stream_url": SecretStr("redis://127.0.0.1:1/0"),
             "stream_timeout_seconds": 0.3,

@@ -36,9 +36,7 @@ async def list_environments(
     summary="Add an environment",
     responses=problems.responses(),
 )
-async def add_environment(
-    body: AddEnvironment, who: Who, record: Held
-) -> EnvironmentAnswer:
+async def add_environment(body: AddEnvironment, who: Who, record: Held) -> EnvironmentAnswer:
     """Add a recipe; nothing starts before a turn needs a sandbox of it."""
     made = await environments.create(
         record, who, name=body.name, provider=body.provider, config=body.config

@@ -34,9 +34,7 @@ async def list_members(
 )
 async def add_member(body: AddMember, who: Who, record: Held) -> MemberAnswer:
     """Add a person to the house (owners only); then mint a token for them."""
-    return shapes.member(
-        await members.create(record, who, name=body.name, role=body.role)
-    )
+    return shapes.member(await members.create(record, who, name=body.name, role=body.role))
 
 
 @router.delete(

@@ -11,8 +11,8 @@ from dispatch.api.auth import Held, Who
 from dispatch.api.routes import Ref
 from dispatch.api.shapes import examples
 from dispatch.errors import ArbeError
-from dispatch.models.houses import Caller
 from dispatch.ids import ThreadId
+from dispatch.models.houses import Caller
 from dispatch.operations import authorize, refs
 from dispatch.operations.record import Record
 
@@ -40,6 +40,9 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     },
     204: {"description": "Long-poll: nothing new in time.", "headers": _HEADERS},
 }
+_HEAD_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The stream is there.", "headers": _HEADERS}
+}
 
 
 @router.get(
@@ -47,9 +50,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     summary="Read or follow a thread's stream",
     response_class=Response,
     responses=_RESPONSES
-    | problems.responses(
-        HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.TOO_MANY_REQUESTS
-    ),
+    | problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.TOO_MANY_REQUESTS),
 )
 async def follow_stream(
     ref: Ref,
@@ -76,8 +77,7 @@ async def follow_stream(
     "/{ref}/stream",
     summary="Ask where a thread's stream ends",
     response_class=Response,
-    responses={200: {"description": "The stream is there.", "headers": _HEADERS}}
-    | problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.GONE),
+    responses=_HEAD_RESPONSES | problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.GONE),
 )
 async def head_stream(ref: Ref, who: Who, record: Held, request: Request) -> Response:
     """Answer with headers only."""

@@ -109,9 +109,7 @@ async def get_thread(ref: Ref, who: Who, record: Held) -> ThreadAnswer:
     response_model_exclude_none=True,
     responses=problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.GONE),
 )
-async def change_thread(
-    ref: Ref, body: ChangeThread, who: Who, record: Held
-) -> ThreadAnswer:
+async def change_thread(ref: Ref, body: ChangeThread, who: Who, record: Held) -> ThreadAnswer:
     """Change what is given; its stream tells of another name (`signal.thread.renamed`)."""
     thread_id = await refs.thread(record, who, ref)
     change = ThreadChange(**{name: getattr(body, name) for name in body.model_fields_set})

@@ -58,12 +58,12 @@ def upgrade(database_url: str) -> None:
         migrator.dispose()
 
 
-def refuse_old(version: tuple[int, ...]) -> None:
+def refuse_old(version: tuple[int | str, ...]) -> None:
     """Refuse a server on which the schema would not mean what it says.
 
     Raises: Invalid below Postgres 15.
     """
-    if version[0] < OLDEST:
+    if int(version[0]) < OLDEST:
         found = ".".join(str(part) for part in version)
         raise errors.Invalid(
             f"Postgres {found} is too old.",
