@@ -1,7 +1,7 @@
 """The timetable: which sweep runs how often. Data only.
 
-Every sweep is safe twice at once and when killed, so any number of beats may run. A tick that was
-not taken before the next one is due expires: sweeps do not pile up behind a busy worker.
+Every sweep is safe twice at once and when killed, so any number of beats may run. A tick that
+was not taken before the next one is due expires: sweeps do not pile up behind a busy worker.
 """
 
 from typing import NamedTuple

@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     operator_token: SecretStr = SecretStr("")
     """May create houses over HTTP. Empty: only an owner's token may."""
     trust_broker_producers: bool = True
-    """True: `dispatch.post_entry` messages need no token; whoever may write to the broker may post."""
+    """True: whoever may write to the broker may post by `dispatch.post_entry`, tokenless."""
     api_host: str = "127.0.0.1"
     api_port: int = 8700
 
@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     sweep_batch: int = 200
     """Items of one page of a sweep."""
     keeper_seconds: float = 5.0
-    """Each worker process looks at the due index this often itself, so a dead beat stops nothing."""
+    """Each worker process looks at the due index this often too: a dead beat stops nothing."""
 
     # --- follow ------------------------------------------------------------------------------
     long_poll_seconds: float = 20.0
@@ -131,10 +131,10 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _relations_hold(self) -> "Settings":
         if self.lease_seconds < 3 * self.heartbeat_seconds:
-            raise ValueError("ARBE_LEASE_SECONDS must be at least 3 × ARBE_HEARTBEAT_SECONDS")
+            raise ValueError("ARBE_LEASE_SECONDS must be at least 3 x ARBE_HEARTBEAT_SECONDS")
         if self.worker_dead_seconds < 2 * self.heartbeat_seconds:
             raise ValueError(
-                "ARBE_WORKER_DEAD_SECONDS must be at least 2 × ARBE_HEARTBEAT_SECONDS"
+                "ARBE_WORKER_DEAD_SECONDS must be at least 2 x ARBE_HEARTBEAT_SECONDS"
             )
         return self
 

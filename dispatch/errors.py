@@ -140,7 +140,7 @@ class TooLarge(ArbeError):
 
 
 class Fenced(ArbeError):
-    """This run does not hold its lane (any more): reaped, ended, or its thread is gone."""
+    """The run does not hold its lane (any more): reaped, ended, or its thread is gone."""
 
     code = "fenced"
 
@@ -154,7 +154,7 @@ class Fenced(ArbeError):
 
 
 class Unavailable(ArbeError):
-    """A server we need does not answer. Nothing was half done; the same call may be repeated."""
+    """A server we need does not answer. Nothing was half done; the call may be repeated."""
 
     code = "unavailable"
 

@@ -18,7 +18,7 @@ EnvironmentId = NewType("EnvironmentId", uuid.UUID)
 SandboxId = NewType("SandboxId", uuid.UUID)
 ThreadId = NewType("ThreadId", uuid.UUID)
 EntryId = NewType("EntryId", str)
-"""Place of an entry on its stream: `%015d_%010d` of Redis's `ms-n`, so text order is time order."""
+"""Place of an entry on a stream: `%015d_%010d` of Redis's `ms-n`: text order is time order."""
 DispatchId = NewType("DispatchId", str)
 """`<entry id>.<i>`: the i-th dispatch born from that entry. Unique within its thread."""
 RunId = NewType("RunId", str)

@@ -31,7 +31,7 @@ _MAX_PENDING: Final = 10_000
 
 
 class Hint(msgspec.Struct, frozen=True):
-    """ "Look at this lane", for a worker of this queue."""
+    """Words to a worker of this queue: look at this lane."""
 
     thread_id: ThreadId
     lane: AgentId

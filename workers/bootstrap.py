@@ -1,8 +1,9 @@
 """One worker process: one asyncio loop on its own OS thread, on which every turn lives.
 
-Celery's pool threads only wait for a turn to end. The loop's thread lives as long as the process
-(bwrap's `--die-with-parent` watches the thread that started it). Besides the turns the loop runs
-the heartbeats, and the keeper, which looks at the due index so that a dead beat stops nothing.
+Celery's pool threads only wait for a turn to end. The loop's thread lives as long as the
+process (bwrap's `--die-with-parent` watches the thread that started it). Besides the turns the
+loop runs the heartbeats, and the keeper, which looks at the due index so that a dead beat stops
+nothing.
 """
 
 import asyncio

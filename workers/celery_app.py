@@ -1,8 +1,8 @@
 """The Celery app of the workers: `celery -A workers.celery_app worker -P threads`.
 
 Stock threads pool, early acks, no results: a message is a hint, the record holds the truth.
-`acks_late` on a Redis broker re-runs long tasks at the visibility timeout, and a lost Redis ends
-the worker process (Celery 5.7.0); neither can happen here.
+`acks_late` on a Redis broker re-runs long tasks at the visibility timeout, and a lost Redis
+ends the worker process (Celery 5.7.0); neither can happen here.
 """
 
 import logging

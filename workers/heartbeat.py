@@ -23,6 +23,9 @@ _TICK_SECONDS: Final = 1.0
 """A run is renewed at most this late after `heartbeat_seconds` of silence."""
 
 
+_DRAIN_TICK_SECONDS: Final = 0.1
+
+
 class Heartbeats:
     """Keeps a process and its runs alive in the eyes of the record."""
 
@@ -50,7 +53,7 @@ class Heartbeats:
             self._writers.discard(writer)
 
     async def beat_for_ever(self) -> None:
-        """Beat until cancelled; an unreachable Redis is survived, not reported twice a second."""
+        """Beat until cancelled; an unreachable Redis is survived."""
         last_beat = -self._settings.heartbeat_seconds
         while True:
             if clock.monotonic_seconds() - last_beat >= self._settings.heartbeat_seconds:
@@ -60,14 +63,14 @@ class Heartbeats:
             await asyncio.sleep(_TICK_SECONDS)
 
     async def drain(self) -> None:
-        """Stop taking work; end the runs: untouched ones now, the others after `drain_seconds`."""
+        """Stop taking work; end runs: untouched ones now, the others after `drain_seconds`."""
         self._draining = True
         deadline = clock.monotonic_seconds() + self._settings.drain_seconds
         for writer in tuple(self._writers):
             if not writer.has_effects:
                 writer.stop(Interrupted(why="drain"))
-        while self._writers and clock.monotonic_seconds() < deadline:
-            await asyncio.sleep(0.1)
+        while self._writers and clock.monotonic_seconds() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_DRAIN_TICK_SECONDS)
         for writer in tuple(self._writers):
             writer.stop(Interrupted(why="drain"))
         if self._writers:

@@ -50,7 +50,7 @@ def post_entry(
     service: str = "service",
     token: str | None = None,
 ) -> None:
-    """Post an entry for a service that knows nothing but the broker. Repeats make no second entry.
+    """Post an entry for a service that knows only the broker; repeats make no second one.
 
     Args: key: idempotency key; by default the message's own id. thread: a full thread id.
     """

@@ -2,7 +2,7 @@
 
     claim ─▶ witness on the row ─▶ agent ─▶ terminal ─▶ row ─▶ claim again, until nothing waits
 
-A death after any step is harmless: the lane stands in the due index until its terminal is written.
+A death after any step is harmless: the lane stands in the due index until its terminal stands.
 """
 
 import asyncio
@@ -152,7 +152,7 @@ async def _take_turn(record: Record, writer: RunWriter, request: TurnRequest) ->
         return await runner(request, hands)
     except Fenced:
         return LeaseLost()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - any code may be an agent
         # Whatever an agent's code does, its thread is told and the worker goes on.
         _log.exception("agent.failed", dispatch_id=request.dispatch_id)
         reason = error.code if isinstance(error, ArbeError) else "agent_error"

@@ -1,9 +1,9 @@
-"""The one voice of a run: its events go to the stream in order, fenced and numbered, or not at all.
+"""The one voice of a run: its events reach the stream in order, fenced, numbered, or not.
 
 Chunks are gathered for a moment and joined, so that a model's words cost one call to Redis per
-`chunk_seconds`, not one each; everything else is written at once, together with what waits before it.
-Not guaranteed: that a run whose record cannot be reached gets its events written; it gives up
-after two thirds of its lease, before anybody else may be given its lane.
+`chunk_seconds`, not one each; everything else is written at once, together with what waits
+before it. Not guaranteed: that a run whose record cannot be reached gets its events written; it
+gives up after two thirds of its lease, before anybody else may be given its lane.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Who calls: the bearer token, as a dependency of routes and as a plain call for the hot one."""
+"""Who calls: the bearer token, as a dependency of routes and as a call for the hot one."""
 
 import hmac
 from typing import Annotated

@@ -27,6 +27,7 @@ class Bounded:
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a body beyond the limit; pass everything else on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -108,7 +108,7 @@ class Deletion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Listener(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent of the thread's house as seen from one thread: may an entry wake it?"""
+    """An agent of the thread's house as seen from one thread: whom an entry may wake."""
 
     agent_id: AgentId
     handle: str
@@ -119,8 +119,9 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ThreadAccess(msgspec.Struct, frozen=True, kw_only=True):
-    """Proof that a caller may act on a thread. Only `stores.postgres.threads` makes one,
-    from a row that row level security let through; stream functions ask for it.
+    """Proof that a caller may act on a thread.
+
+    Only `stores.postgres.threads` makes one, from a row that row level security let through.
     """
 
     thread_id: ThreadId

@@ -1,4 +1,4 @@
-"""Who is calling, and may they see this thread? Row level security decides; a cache remembers."""
+"""Who calls, and may they see this thread? Row level security decides; a cache remembers."""
 
 import hashlib
 

@@ -1,8 +1,8 @@
-"""Delete a thread and all below it: the rows, then the streams. Converges from any half-way point.
+"""Delete a thread and all below it: rows, then streams. Converges from any half-way point.
 
 One transaction removes the rows and notes each in `deletions`; then each stream gives way to a
-tombstone, so a run under way hears GONE at its next word; then the note is marked done. Whatever
-dies in between, a repeat or the prune sweep goes on where it ended.
+tombstone, so a run under way hears GONE at its next word; then the note is marked done.
+Whatever dies in between, a repeat or the prune sweep goes on where it ended.
 """
 
 from dispatch.ids import ThreadId

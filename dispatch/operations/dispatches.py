@@ -1,7 +1,7 @@
 """One dispatch: how it stands, and asking it to end.
 
-A dispatch that is queued or running stands in the thread's state; one that ended is found by its
-terminal on the stream.
+A dispatch that is queued or running stands in the thread's state; one that ended is found by
+its terminal on the stream.
 """
 
 import msgspec
@@ -145,5 +145,5 @@ def _unknown(dispatch_id: str) -> NotFound:
     return NotFound(
         "dispatch",
         dispatch_id,
-        next_step="Its id stands in the answer of the entry's POST, and in `signal.dispatch.queued`.",
+        next_step="Its id stands in the POST's answer and in `signal.dispatch.queued`.",
     )

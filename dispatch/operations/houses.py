@@ -50,8 +50,7 @@ async def get(record: Record, who: Caller, ref: str = "me") -> House:
     Raises: NotFound, for any other house.
     """
     async with engine.as_member(record.members, who.member_id) as connection:
-        house = await stored.get(connection, house_id=_own(who, ref))
-    return house
+        return await stored.get(connection, house_id=_own(who, ref))
 
 
 async def rename(record: Record, who: Caller, name: str, ref: str = "me") -> House:
@@ -72,7 +71,7 @@ async def rename(record: Record, who: Caller, name: str, ref: str = "me") -> Hou
 
 
 def _own(who: Caller, ref: str) -> HouseId:
-    """A caller has exactly one house, so a reference names that one or nothing."""
+    """Return the one house a caller has, if the reference names it."""
     if ref == "me" or (len(ref) >= 4 and _fits(who, ref)):  # noqa: PLR2004 - as all prefixes
         return who.house_id
     raise NotFound("house", ref[:80])

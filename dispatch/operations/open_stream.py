@@ -1,8 +1,8 @@
 """Open a thread's stream when its row is there and its stream is not.
 
 A process may die between inserting the row and opening the stream; the next one to write opens
-it. A row that remembers a stream (its watermark is set) proves that the stream was lost instead:
-that is told, never papered over.
+it. A row that remembers a stream (its watermark is set) proves that the stream was lost
+instead: that is told, never papered over.
 """
 
 from dispatch.errors import Conflict

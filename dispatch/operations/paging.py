@@ -1,6 +1,6 @@
 """Cursors of keyset paging: the id of the last item seen, opaque to whoever holds it.
 
-A page is asked of a store with one item more than wanted; the surplus proves that there is more.
+A page is asked of a store with one item more than wanted: the surplus proves there is more.
 """
 
 import uuid

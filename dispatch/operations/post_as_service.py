@@ -1,7 +1,7 @@
 """Post an entry that came over the broker, from a service that may know nothing else.
 
-Whoever may write to the broker may post, unless `trust_broker_producers` is off: then the message
-must carry a member's token.
+Whoever may write to the broker may post, unless `trust_broker_producers` is off: then the
+message must carry a member's token.
 """
 
 import msgspec

@@ -1,4 +1,4 @@
-"""Answers a process may use again for a few seconds, so that accepting an entry asks no database.
+"""Answers a process may use again for seconds, so that accepting an entry asks no database.
 
 Not guaranteed: freshness across processes; a right that ended is noticed within `ttl_seconds`.
 """

@@ -137,7 +137,7 @@ class Completed(Signal, frozen=True, tag="signal.dispatch.completed"):
 
 
 class Failed(Signal, frozen=True, tag="signal.dispatch.failed"):
-    """Terminal: the turn ended with an error; `reason` is a stable word, `message` for people."""
+    """Terminal: ended with an error; `reason` is a stable word, `message` is for people."""
 
     dispatch_id: str
     reason: str

@@ -1,10 +1,10 @@
 """One connection to Redis per process for all short calls, micro-batched.
 
-Concurrent calls of a process leave together in one pipeline; a lone call pays nothing for it. The
-connection belongs to one task that is never cancelled: on Python 3.11 redis.asyncio may swallow
-a cancellation that races a reply (redis-py uses `asyncio.wait_for`), so callers only ever wait
-on futures. Every command sent here may be sent twice (see `transitions`), so a call whose answer
-was lost is simply sent again by redis-py's retry.
+Concurrent calls of a process leave together in one pipeline; a lone call pays nothing for it.
+The connection belongs to one task that is never cancelled: on Python 3.11 redis.asyncio may
+swallow a cancellation that races a reply (redis-py uses `asyncio.wait_for`), so callers only
+ever wait on futures. Every command sent here may be sent twice (see `transitions`), so a call
+whose answer was lost is simply sent again by redis-py's retry.
 
 Not guaranteed: order between calls of different callers.
 """
@@ -55,7 +55,7 @@ class _Call:
 
 
 class Connection:
-    """The micro-batched door to one Redis. Make it inside a running loop; close it at the end."""
+    """The micro-batched door to one Redis. Make it inside a running loop; close it after."""
 
     def __init__(self, url: str, *, timeout_seconds: float) -> None:
         # redis-py's types are partly unknown: what comes from it is Any until `_settle`.

@@ -146,7 +146,7 @@ async def holder(connection: Connection, ref: LaneRef) -> tuple[RunId, WorkerId]
 async def forget_worker(
     connection: Connection, worker_id: WorkerId, refs: list[LaneRef]
 ) -> None:
-    """Drop a dead worker whose lanes were all looked at. One that was only paused beats again."""
+    """Drop a dead worker whose lanes were all looked at; a paused one beats again."""
     if refs:
         members = [keys.due_member(ref.thread_id, ref.lane) for ref in refs]
         await connection.call("SREM", keys.runs(worker_id), *members)

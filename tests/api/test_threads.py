@@ -1,4 +1,5 @@
 import asyncio
+import uuid
 
 from dispatch.ids import ThreadId
 from dispatch.operations.record import Record
@@ -74,7 +75,7 @@ async def test_a_delete_that_died_half_way_is_finished_by_its_repeat(
     child = await home.thread(parent=parent["id"])
     member_id = home.founded.member.id
     async with engine.as_member(record.members, member_id) as connection:
-        await rows.delete_tree(connection, thread_id=ThreadId(_uuid(parent["id"])))
+        await rows.delete_tree(connection, thread_id=ThreadId(uuid.UUID(parent["id"])))
     assert (await home.http.delete(f"/v1/threads/{parent['id']}")).status_code == 204
     for thread_id in (parent["id"], child["id"]):
         keys = await record.connection.call("KEYS", f"*{thread_id}*")
@@ -171,9 +172,3 @@ async def test_prune_counts(home: Home):
     answer = await home.http.post("/v1/threads/prune", json={"dryRun": True})
     assert answer.json()["dryRun"] is True
     assert (await home.http.post("/v1/threads/prune")).status_code == 200
-
-
-def _uuid(text: str):
-    import uuid
-
-    return uuid.UUID(text)

@@ -1,4 +1,4 @@
-"""A whole system on its own database and its own Redis databases: real processes, short clocks."""
+"""A whole system on its own database and Redis databases: real processes, short clocks."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ SHORT_CLOCKS = {
 
 @pytest.fixture(scope="session")
 def system_settings(postgres_url: str, stream_url: str) -> Iterator[Settings]:
-    """Settings of the system under test; the clocks go through the environment, as for users."""
+    """Settings of the system under test; clocks go through the environment, as for users."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"drop database if exists {DATABASE} with (force)")
         connection.execute(f"create database {DATABASE}")

@@ -1,4 +1,4 @@
-"""Periodic passes that repair. Each is safe twice at once, safe when killed, bounded in batches.
+"""Periodic passes that repair: safe twice at once, safe when killed, bounded in batches.
 
 A sweep returns counts of what it did; its decisions are made by scripts and pure functions.
 """

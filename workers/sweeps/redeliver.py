@@ -1,7 +1,7 @@
 """Look at every lane that is due: ring lost hints again, end leases that are over.
 
-This is the net under everything else: the due index holds exactly the lanes with unfinished work,
-so whatever died, its lane is found here.
+This is the net under everything else: the due index holds exactly the lanes with unfinished
+work, so whatever died, its lane is found here.
 """
 
 import asyncio

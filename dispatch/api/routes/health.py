@@ -1,4 +1,4 @@
-"""Is this process able to serve?"""
+"""Whether this process is able to serve."""
 
 from http import HTTPStatus
 from typing import Literal

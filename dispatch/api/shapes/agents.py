@@ -9,7 +9,7 @@ from dispatch.models.houses import Agent, Environment, TriggerMode
 
 
 class AddAgent(Body):
-    """A bot to add. `runner` names what a worker runs: `demo`, …"""
+    """A bot to add. `runner` names what a worker runs, such as `demo`."""
 
     model_config = shapes.example(handle="demo", runner="demo", triggerMode="mention")
 

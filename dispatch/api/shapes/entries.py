@@ -12,7 +12,7 @@ from dispatch.streams.threads import Accepted
 class PostEntry(Body):
     """What to say. `mentions`: agents to wake, beside the `@handle`s in the text.
 
-    Only described here: the route decodes `post_entry.Draft`, and a test holds the two together.
+    Only described here: the route decodes `post_entry.Draft`; a test holds the two together.
     """
 
     model_config = shapes.example(text="@demo run: uname -a")

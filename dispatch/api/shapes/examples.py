@@ -4,7 +4,7 @@ from typing import Any, Final
 
 HOUSE_ID: Final = "0199d2a4-1c00-7a3b-9c4d-5e6f708192a3"
 MEMBER_ID: Final = "0199d2a4-1c01-7b4c-8d5e-6f708192a3b4"
-TOKEN_ID: Final = "0199d2a4-1c02-7c5d-9e6f-708192a3b4c5"
+TOKEN_ID: Final = "0199d2a4-1c02-7c5d-9e6f-708192a3b4c5"  # noqa: S105 - an id, no token
 AGENT_ID: Final = "0199d2a4-1c03-7d6e-8f70-8192a3b4c5d6"
 ENVIRONMENT_ID: Final = "0199d2a4-1c04-7e7f-9081-92a3b4c5d6e7"
 PRIMARY_ID: Final = "0199d2a4-1c05-7f80-8192-a3b4c5d6e7f8"

@@ -20,8 +20,8 @@ class CreateThread(Body):
     parent: Annotated[
         str | None,
         Field(
-            description="House (or unset), `@handle` of an agent (a direct thread), or a thread "
-            "(a sub-job)."
+            description="House (or unset), `@handle` of an agent (a direct thread), or a "
+            "thread (a sub-job)."
         ),
     ] = None
     environment: Annotated[

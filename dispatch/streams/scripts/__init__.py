@@ -1,7 +1,7 @@
 """The transitions, one Lua file each; this module assembles and runs them.
 
-A script's text is `_clock.lua`, `_prelude.lua`, sometimes `_ending.lua`, then its own file. It is
-addressed by its SHA-1; a Redis that does not know it (new, restarted) is sent the text once.
+A script's text is `_clock.lua`, `_prelude.lua`, sometimes `_ending.lua`, then its own file. It
+is addressed by its SHA-1; a Redis that does not know it (new, restarted) is sent the text once.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ _ENDING: Final = frozenset({"finish", "release", "expire"})
 
 
 def source(name: str, *, clock: str | None = None) -> str:
-    """Return one script's full text. `clock` stands in for `_clock.lua` where time is simulated."""
+    """Return one script's full text; `clock` stands in for `_clock.lua` in simulated time."""
     parts = ["_prelude", "_ending", name] if name in _ENDING else ["_prelude", name]
     texts = [clock if clock is not None else _text("_clock"), *map(_text, parts)]
     return "\n".join(texts)
