@@ -116,4 +116,4 @@ async def _look_at(record: Record, row: Thread, *, dry_run: bool) -> Look:
     except ArbeError as error:
         _log.warning("thread.not_looked_at", thread_id=str(row.id), cause=str(error))
         return "unavailable"
-    return "looked_at" if found else "orphan"
+    return "looked_at" if found.is_open else "orphan"

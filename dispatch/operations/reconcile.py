@@ -8,7 +8,9 @@ from uuid import UUID
 import msgspec
 
 from dispatch.ids import AgentId, ThreadId
-from dispatch.models.threads import ThreadStatus
+from dispatch.models import state as states
+from dispatch.models.state import ThreadState
+from dispatch.models.threads import Thread, ThreadStatus
 from dispatch.operations import project
 from dispatch.operations.record import Record
 from dispatch.stores.postgres import engine, threads
@@ -29,28 +31,30 @@ class Reconciled(msgspec.Struct, frozen=True, rename="camel"):
 
 
 async def reconcile(record: Record, thread_id: ThreadId) -> Reconciled:
-    """Look at every lane of a thread that has work, then project its row.
+    """Look at every lane of a thread that has work, then project its row if it lags.
 
     Raises: NotFound, Gone, Unavailable.
     """
-    async with engine.as_worker(record.projector) as connection:
-        before = await threads.get(connection, thread_id=thread_id)
-    await look_at_lanes(record, thread_id)
+    before = await _row(record, thread_id)
+    state = await look_at_lanes(record, thread_id)
+    if not state.is_open or before.stream_id >= state.mark:
+        return Reconciled(before=before.status, after=before.status)
     await project.project(record, thread_id)
-    async with engine.as_worker(record.projector) as connection:
-        after = await threads.get(connection, thread_id=thread_id)
+    after = await _row(record, thread_id)
     return Reconciled(before=before.status, after=after.status)
 
 
-async def look_at_lanes(record: Record, thread_id: ThreadId, *, dry_run: bool = False) -> bool:
-    """Do what the clocks of every lane with work demand; False if the thread has no stream."""
-    fields = await entries.state_fields(record.connection, thread_id)
-    if "open" not in fields:
-        return False
-    if not dry_run:
-        for ref in _busy_lanes(thread_id, fields):
-            await look_at(record, ref)
-    return True
+async def look_at_lanes(
+    record: Record, thread_id: ThreadId, *, dry_run: bool = False
+) -> ThreadState:
+    """Do what the clocks of every lane with work demand; return the state after it."""
+    state = await _state(record, thread_id)
+    if dry_run or not state.has_work:
+        return state
+    for lane_id, lane in state.lanes.items():
+        if lane.has_work:
+            await look_at(record, LaneRef(thread_id, AgentId(UUID(lane_id))))
+    return await _state(record, thread_id)
 
 
 async def look_at(record: Record, ref: LaneRef) -> lanes.Verdict:
@@ -68,6 +72,10 @@ async def look_at(record: Record, ref: LaneRef) -> lanes.Verdict:
     return await lanes.expire(record.scripts, ref, settings=record.settings, dead_run=dead_run)
 
 
-def _busy_lanes(thread_id: ThreadId, fields: dict[str, str]) -> list[LaneRef]:
-    names = {name.partition(":")[2] for name in fields if name.startswith(("run:", "queue:"))}
-    return [LaneRef(thread_id, AgentId(UUID(name))) for name in sorted(names)]
+async def _row(record: Record, thread_id: ThreadId) -> Thread:
+    async with engine.as_worker(record.projector) as connection:
+        return await threads.get(connection, thread_id=thread_id)
+
+
+async def _state(record: Record, thread_id: ThreadId) -> ThreadState:
+    return states.from_fields(await entries.state_fields(record.connection, thread_id))
