@@ -26,8 +26,8 @@ RunId = NewType("RunId", str)
 WorkerId = NewType("WorkerId", str)
 """One worker process: `<host>.<pid>.<random>`."""
 
-ENTRY_ID: Final = re.compile(r"\d{15}_\d{10}\Z")
-DISPATCH_ID: Final = re.compile(r"\d{15}_\d{10}\.\d{1,3}\Z")
+ENTRY_ID: Final = re.compile(r"[0-9]{15}_[0-9]{10}\Z")
+DISPATCH_ID: Final = re.compile(r"[0-9]{15}_[0-9]{10}\.[0-9]{1,3}\Z")
 HANDLE: Final = re.compile(r"[a-z][a-z0-9_-]{0,38}\Z")
 
 BEGINNING: Final = EntryId("000000000000000_0000000000")

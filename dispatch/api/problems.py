@@ -12,7 +12,9 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import compile_path
 
+from dispatch.api import stream
 from dispatch.errors import (
     ArbeError,
     Conflict,
@@ -42,6 +44,9 @@ _STATUS: Final[dict[type[ArbeError], HTTPStatus]] = {
     ArbeError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 _EXAMPLES: Final[dict[HTTPStatus, ArbeError]] = {
+    HTTPStatus.BAD_REQUEST: Invalid(
+        "'zzz' is no offset.", next_step="Send `-1`, `now`, or an offset an answer gave."
+    ),
     HTTPStatus.UNAUTHORIZED: Unauthenticated(),
     HTTPStatus.FORBIDDEN: Forbidden(
         "Only an owner of the house may add members.",
@@ -65,6 +70,11 @@ _EXAMPLES: Final[dict[HTTPStatus, ArbeError]] = {
     ),
     HTTPStatus.SERVICE_UNAVAILABLE: Unavailable("Redis", cause="ConnectionError"),
 }
+_STREAM_STATUS: Final[dict[type[ArbeError], HTTPStatus]] = {
+    Invalid: HTTPStatus.BAD_REQUEST,
+    TooBusy: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""What the Durable Streams protocol wants otherwise on its routes."""
 _RETRY_AFTER_SECONDS: Final = 1
 """An absent server is usually back after a restart of a second or two."""
 _SHOWN_FAULTS: Final = 5
@@ -86,29 +96,30 @@ SCHEMA: Final[dict[str, Any]] = {
 }
 
 
-def response_of(error: ArbeError) -> Response:
+def response_of(error: ArbeError, *, on_stream: bool = False) -> Response:
     """Turn an error of ours into its problem."""
-    status = status_of(error)
-    headers: dict[str, str] = {}
+    status = status_of(error, on_stream=on_stream)
+    headers = dict(stream.SECURITY_HEADERS) if on_stream else {}
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="arbe"'
     if isinstance(error, TooBusy):
         headers["Retry-After"] = str(max(1, round(error.retry_after_seconds)))
     elif isinstance(error, Unavailable):
         headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
-    return _respond(document_of(error), headers)
+    return _respond(document_of(error, status), headers)
 
 
-def status_of(error: ArbeError) -> HTTPStatus:
+def status_of(error: ArbeError, *, on_stream: bool = False) -> HTTPStatus:
     """Return the status of the nearest kind the table knows."""
-    return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
+    table = _STATUS | _STREAM_STATUS if on_stream else _STATUS
+    return next(table[kind] for kind in type(error).__mro__ if kind in table)
 
 
-def document_of(error: ArbeError) -> dict[str, Any]:
+def document_of(error: ArbeError, status: HTTPStatus) -> dict[str, Any]:
     """Return the problem's JSON object; `None` fields stay out."""
     fields = {name: value for name, value in error.fields.items() if value is not None}
     return fields | _document(
-        status_of(error), code=error.code, detail=error.what, next_step=error.next_step
+        status, code=error.code, detail=error.what, next_step=error.next_step
     )
 
 
@@ -130,10 +141,14 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-async def _arbe_error(_request: Request, error: Exception) -> Response:
+async def _arbe_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, ArbeError):
         raise error
-    return response_of(error)
+    return response_of(error, on_stream=_is_stream(request))
+
+
+def _is_stream(request: Request) -> bool:
+    return request.url.path.endswith("/stream")
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
@@ -165,6 +180,7 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     status = HTTPStatus(error.status_code)
+    headers = dict(error.headers or {})
     match status:
         case HTTPStatus.NOT_FOUND:
             code, detail = "no_such_route", f"There is nothing at {request.url.path[:200]}."
@@ -172,11 +188,25 @@ async def _http_exception(request: Request, error: Exception) -> Response:
         case HTTPStatus.METHOD_NOT_ALLOWED:
             code, detail = "method_not_allowed", f"{request.method} is not possible here."
             next_step = "The `Allow` header lists what is."
+            headers["Allow"] = ", ".join(_allowed(request))
         case _:
             code, detail = "invalid", "The request cannot be read."
             next_step = "Correct the request; GET /docs shows its form."
     document = _document(status, code=code, detail=detail, next_step=next_step)
-    return _respond(document, dict(error.headers or {}))
+    if _is_stream(request):
+        headers |= stream.SECURITY_HEADERS
+    return _respond(document, headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """Collect what the path can do; the framework would name its first route's methods only."""
+    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    return sorted(
+        method.upper()
+        for template, methods in paths.items()
+        if compile_path(template)[0].match(request.url.path)
+        for method in methods
+    )
 
 
 async def _unexpected(request: Request, _error: Exception) -> Response:
@@ -218,7 +248,7 @@ def _described(status: HTTPStatus) -> dict[str, Any]:
         "content": {
             MEDIA_TYPE: {
                 "schema": {"$ref": "#/components/schemas/Problem"},
-                "example": document_of(_EXAMPLES[status]),
+                "example": document_of(_EXAMPLES[status], status),
             }
         },
     }

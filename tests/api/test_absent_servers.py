@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -31,17 +32,18 @@ async def test_without_redis_changes_are_refused_whole_and_rows_are_read(
         settings, home.founded.secret, stream_url=dead, broker_url=broker
     ) as client:
         url = f"/v1/threads/{thread['id']}"
-        answers = [
-            await client.post(f"{url}/entries", json={"text": "hi"}),
-            await client.post("/v1/threads", json={"name": "New"}),
-            await client.patch(url, json={"name": "New"}),
-            await client.post("/v1/agents", json={"handle": "demo", "runner": "demo"}),
-        ]
-        for answer in answers:
-            assert problem(answer, 503, "unavailable")["server"] == "Redis"
-            assert answer.headers["retry-after"]
-        assert (await client.get(url)).json()["name"] == "Old"
-        health = await client.get("/health")
+        *refused, read, health = await asyncio.gather(
+            client.post(f"{url}/entries", json={"text": "hi"}),
+            client.post("/v1/threads", json={"name": "New"}),
+            client.patch(url, json={"name": "New"}),
+            client.post("/v1/agents", json={"handle": "demo", "runner": "demo"}),
+            client.get(url),
+            client.get("/health"),
+        )
+    for answer in refused:
+        assert problem(answer, 503, "unavailable")["server"] == "Redis"
+        assert answer.headers["retry-after"]
+    assert read.json()["name"] == "Old"
     assert (health.status_code, health.json()["redis"]) == (503, "down")
     assert health.json()["postgres"] == "up"
     assert (await home.http.get("/v1/threads")).json() == before

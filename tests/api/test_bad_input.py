@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from dispatch import ids
 from tests.api.conftest import MakeHome
-from tests.api.homes import Home, client_of, problem
+from tests.api.homes import Home, client_of, created, problem
 
 THREAD_ROUTES = [
     ("GET", ""),
@@ -55,7 +55,7 @@ async def test_a_text_that_is_no_reference_is_refused(
     home: Home, method: str, tail: str, ref: str
 ):
     answer = await ask(home, method, f"/v1/threads/{ref}{tail}")
-    assert answer.status_code in {404, 422}, answer.text
+    assert answer.status_code in {400, 404, 422}, answer.text
     assert answer.json()["nextStep"]
 
 
@@ -183,7 +183,9 @@ async def test_a_bad_page_is_refused(home: Home, noun: str, query: str):
     problem(await home.http.get(f"/v1/{noun}?{query}"), 422, "invalid")
 
 
-@pytest.mark.parametrize("query", ["after=1", "before=zz", "after=%00", "limit=0"])
+@pytest.mark.parametrize(
+    "query", ["after=1", "before=zz", "after=%00", "limit=0", "after=a&before=b"]
+)
 async def test_a_bad_place_on_the_stream_is_refused(home: Home, query: str):
     thread = await home.thread()
     answer = await home.http.get(f"/v1/threads/{thread['id']}/entries?{query}")
@@ -195,6 +197,27 @@ async def test_a_bad_place_on_the_stream_is_refused(home: Home, query: str):
 )
 async def test_a_bad_filter_is_refused(home: Home, query: str):
     problem(await home.http.get(f"/v1/threads?{query}"), 422, "invalid")
+
+
+@pytest.mark.parametrize("query", ["offset=zz", "live=yes&offset=-1", "live=sse", "tail=x"])
+async def test_a_bad_way_to_follow_is_refused_as_the_protocol_says(home: Home, query: str):
+    thread = await home.thread()
+    answer = await home.http.get(f"/v1/threads/{thread['id']}/stream?{query}")
+    problem(answer, 400, "invalid")
+
+
+async def test_the_stream_is_served(home: Home):
+    thread = await home.thread()
+    created(await home.post(thread["id"], "hi"))
+    url = f"/v1/threads/{thread['id']}/stream"
+    answer = await home.http.get(f"{url}?offset=-1")
+    assert [entry["payload"]["type"] for entry in answer.json()] == [
+        "signal.thread.created",
+        "chat",
+    ]
+    head = await home.http.head(url)
+    assert head.status_code == 200
+    assert head.headers["stream-next-offset"] == answer.headers["stream-next-offset"]
 
 
 async def test_a_bad_dispatch_id_is_unknown(home: Home):
@@ -225,7 +248,11 @@ async def test_what_is_not_there_and_what_cannot_be_done(nobody: httpx.AsyncClie
     problem(await nobody.get("/v1/nothing"), 404, "no_such_route")
     answer = await nobody.put("/v1/threads", json={})
     problem(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"]
+    assert answer.headers["allow"] == "GET, POST"
+    answer = await nobody.post("/v1/threads/0199/stream")
+    problem(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == "GET, HEAD"
+    assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 async def test_a_mistake_of_ours_tells_nothing_but_its_request_id(

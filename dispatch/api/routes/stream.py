@@ -1,7 +1,7 @@
 """Following a thread's stream over HTTP: the read side of the Durable Streams protocol."""
 
 from http import HTTPStatus
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
@@ -50,7 +50,7 @@ _HEAD_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     summary="Read or follow a thread's stream",
     response_class=Response,
     responses=_RESPONSES
-    | problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.TOO_MANY_REQUESTS),
+    | problems.responses(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.GONE),
 )
 async def follow_stream(
     ref: Ref,
@@ -61,9 +61,15 @@ async def follow_stream(
         str | None,
         Query(alias="offset", description="`-1` the beginning, `now` the end, or a place."),
     ] = None,
+    _tail: Annotated[
+        str | None, Query(alias="tail", description="From the last so many entries on.")
+    ] = None,
     _live: Annotated[
-        Literal["long-poll", "sse"] | None,
-        Query(alias="live", description="Unset: catch up and end."),
+        str | None,
+        Query(
+            alias="live",
+            description="`long-poll`: wait for more; `sse`: stay. Unset: catch up and end.",
+        ),
     ] = None,
     _last_event_id: Annotated[
         str | None, Header(alias="Last-Event-ID", description="Where an SSE follower was.")

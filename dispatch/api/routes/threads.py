@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 
 from dispatch.api import problems
 from dispatch.api.auth import Held, Who
-from dispatch.api.routes import Cursor, IdempotencyKey, Limit, Ref, entry_key
+from dispatch.api.routes import IdempotencyKey, Ref, entry_key
 from dispatch.api.shapes import entries as entry_shapes
 from dispatch.api.shapes import threads as shapes
 from dispatch.api.shapes.agents import SetTriggerMode, TriggerModeAnswer
@@ -15,10 +15,11 @@ from dispatch.api.shapes.entries import CreatedThreadAnswer
 from dispatch.api.shapes.threads import (
     ChangeThread,
     CreateThread,
+    ListThreads,
     ThreadAnswer,
     ThreadsAnswer,
 )
-from dispatch.models.threads import ThreadFilter, ThreadStatus
+from dispatch.models.threads import ThreadFilter
 from dispatch.operations import create_thread, delete_thread, refs, threads
 from dispatch.operations.create_thread import ThreadDraft
 from dispatch.operations.threads import ThreadChange
@@ -65,27 +66,20 @@ async def post_thread(
     responses=problems.responses(HTTPStatus.NOT_FOUND),
 )
 async def list_threads(
-    who: Who,
-    record: Held,
-    status: ThreadStatus | None = None,
-    tag: str | None = None,
-    parent: Annotated[
-        str | None, Query(description="`house`, an agent's or a thread's reference.")
-    ] = None,
-    pinned: bool | None = None,
-    q: Annotated[str | None, Query(description="A part of the name, in any case.")] = None,
-    limit: Limit = None,
-    cursor: Cursor = None,
+    who: Who, record: Held, query: Annotated[ListThreads, Query()]
 ) -> ThreadsAnswer:
     """Return one page of the house's threads, newest first; filters are joined by "and"."""
+    parent = query.parent
     where = ThreadFilter(
-        status=status,
-        tag=tag,
+        status=query.status,
+        tag=query.tag,
         parent=None if parent is None else await refs.parent(record, who, parent),
-        pinned=pinned,
-        name=q,
+        pinned=query.pinned,
+        name=query.q,
     )
-    page = await threads.list_threads(record, who, where, cursor=cursor, limit=limit)
+    page = await threads.list_threads(
+        record, who, where, cursor=query.cursor, limit=query.limit
+    )
     return ThreadsAnswer(
         threads=[shapes.thread(row) for row in page.items], next_cursor=page.next_cursor
     )

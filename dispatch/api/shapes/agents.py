@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import Field
+
 from dispatch import clock
 from dispatch.api import shapes
 from dispatch.api.shapes import Answer, Body, Milliseconds, examples
@@ -16,7 +18,7 @@ class AddAgent(Body):
     handle: str
     runner: str
     model: str | None = None
-    config: dict[str, Any] = {}
+    config: dict[str, Any] = Field(default_factory=dict[str, Any])
     trigger_mode: TriggerMode = "mention"
 
 
@@ -28,7 +30,7 @@ class ChangeAgent(Body):
     handle: str = ""
     runner: str = ""
     model: str | None = None
-    config: dict[str, Any] = {}
+    config: dict[str, Any] = Field(default_factory=dict[str, Any])
     trigger_mode: TriggerMode = "mention"
 
 
@@ -47,7 +49,7 @@ class AddEnvironment(Body):
 
     name: str
     provider: str = "local"
-    config: dict[str, Any] = {}
+    config: dict[str, Any] = Field(default_factory=dict[str, Any])
 
 
 class AgentAnswer(Answer):

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import Field
+
 from dispatch import ids
 from dispatch.api import shapes
 from dispatch.api.shapes import Answer, Body, Milliseconds, examples
@@ -18,8 +20,8 @@ class PostEntry(Body):
     model_config = shapes.example(text="@demo run: uname -a")
 
     text: str
-    mentions: list[str] = []
-    parts: list[dict[str, Any]] = []
+    mentions: list[str] = Field(default_factory=list[str])
+    parts: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
 
 
 class PlaceAnswer(Answer):

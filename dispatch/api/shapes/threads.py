@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from dispatch import clock
 from dispatch.api import shapes
@@ -28,11 +28,11 @@ class CreateThread(Body):
         str | None, Field(description="Bind it to sandboxes of this recipe.")
     ] = None
     name: str | None = None
-    tags: list[str] = []
+    tags: list[str] = Field(default_factory=list[str])
     key: Annotated[
         str | None, Field(description="One thread per key: the second call gets the first's.")
     ] = None
-    config: dict[str, Any] = {}
+    config: dict[str, Any] = Field(default_factory=dict[str, Any])
     message: Annotated[
         str | None, Field(description="First entry; only this may wake an agent.")
     ] = None
@@ -45,7 +45,25 @@ class ChangeThread(Body):
 
     name: str | None = None
     pinned: bool = False
-    tags: list[str] = []
+    tags: list[str] = Field(default_factory=list[str])
+
+
+class ListThreads(BaseModel):
+    """Which threads to list; what is unset does not matter."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: ThreadStatus | None = None
+    tag: str | None = None
+    parent: Annotated[
+        str | None, Field(description="`house`, an agent's or a thread's reference.")
+    ] = None
+    pinned: bool | None = None
+    q: Annotated[str | None, Field(description="A part of the name, in any case.")] = None
+    limit: Annotated[int | None, Field(description="Items of a page; unset: 50.")] = None
+    cursor: Annotated[
+        str | None, Field(description="`nextCursor` of the page before; unset: the first.")
+    ] = None
 
 
 class ParentAnswer(Answer):
