@@ -3,10 +3,10 @@
 local stream, state = KEYS[1], KEYS[2]
 local frames = {}
 
--- Redis's ms-n as the public, text-ordered id, and its milliseconds.
+-- Redis's ms-n as the public, text-ordered id, and its milliseconds (as text).
 local function public(id)
-  local ms, n = string.match(id, '(%d+)-(%d+)')
-  return string.format('%015d_%010d', ms, n), tonumber(ms)
+  local ms, n = string.match(id, '^(%d+)-(%d+)$')
+  return string.format('%015d_%010d', ms, n), ms
 end
 
 -- Append one entry and remember what followers will be told. seq: durable entries only.
@@ -21,9 +21,9 @@ local function add(payload, seq, writer)
     id = redis.call('XADD', stream, next_id(), 'p', payload, 'w', writer)
   end
   local entry, ms = public(id)
-  local sequence = seq and string.format(',"seq":%d', seq) or ''
-  frames[#frames + 1] = '{"id":"' .. entry .. '","at":' .. string.format('%d', ms)
-    .. sequence .. ',"payload":' .. payload .. '}'
+  local sequence = seq and ',"seq":' .. seq or ''
+  frames[#frames + 1] = '{"id":"' .. entry .. '","at":' .. ms .. sequence .. ',"payload":'
+    .. payload .. '}'
   return entry, ms, id
 end
 

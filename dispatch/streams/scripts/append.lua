@@ -13,7 +13,7 @@ if n ~= last + 1 then
   return {'GAP', last}
 end
 if redis.call('XLEN', stream) >= tonumber(ARGV[4]) then return {'FULL'} end
-local run = string.match(ARGV[2], '[^,]+$')
+local run = string.match(ARGV[2], '^[^,]+,[^,]+,(.+)$')
 local seq = tonumber(found[5])
 local entry, at
 for i = 6, #ARGV, 2 do
