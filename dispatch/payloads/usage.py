@@ -10,6 +10,9 @@ import msgspec
 
 COUNTS: Final = ("input", "output", "cacheRead", "cacheWrite", "totalTokens")
 NANO: Final = 1_000_000_000
+MAX_TOKENS: Final = 10**12
+MAX_DOLLARS: Final = 10.0**6
+"""Of one run: thousands of such runs add up to less than Redis's 64-bit integers hold."""
 
 
 class Cost(msgspec.Struct, frozen=True, rename="camel"):
@@ -64,6 +67,36 @@ class UsageTotals(msgspec.Struct, frozen=True, rename="camel"):
             "totalTokens": self.total_tokens,
             "cost": {"total": self.cost_nanos / NANO},
         }
+
+
+def bounded(usage: TokenUsage) -> TokenUsage:
+    """Return the usage with every amount between 0 and a sane maximum.
+
+    An agent reports what it likes; the roll-up must neither shrink nor overflow by it.
+    """
+    return TokenUsage(
+        input=_count(usage.input),
+        output=_count(usage.output),
+        cache_read=_count(usage.cache_read),
+        cache_write=_count(usage.cache_write),
+        total_tokens=_count(usage.total_tokens),
+        cost=Cost(
+            input=_dollars(usage.cost.input),
+            output=_dollars(usage.cost.output),
+            cache_read=_dollars(usage.cost.cache_read),
+            cache_write=_dollars(usage.cost.cache_write),
+            total=_dollars(usage.cost.total),
+        ),
+    )
+
+
+def _count(tokens: int) -> int:
+    return min(max(tokens, 0), MAX_TOKENS)
+
+
+def _dollars(amount: float) -> float:
+    # A NaN is not greater than 0.
+    return min(amount, MAX_DOLLARS) if amount > 0 else 0.0
 
 
 def cost_nanos(usage: TokenUsage) -> int:

@@ -8,6 +8,7 @@ same run id, append by the same sequence, and finish are answered as the first t
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from dispatch import payloads
 from dispatch.errors import Conflict, Fenced
@@ -139,6 +140,8 @@ async def finish(
     Returns: the terminal's id, also when it stood already.
     Raises: Fenced.
     """
+    if terminal.usage is not None:
+        terminal = replace(terminal, usage=usages.bounded(terminal.usage))
     answer = await scripts.run(
         "finish",
         _keys(fence.thread_id, worker_id),

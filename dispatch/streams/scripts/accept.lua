@@ -2,12 +2,12 @@
 -- Promise: the same key never makes a second entry; a lane with work is always in the due index.
 -- KEYS: stream, state, keys (idempotency hash), ages (its zset by time), due.
 -- ARGV: key digest, body digest, payload, max queue, max stream, due after ms, key ttl s,
---       then per lane: lane, max attempts.
+--       then per lane: lane, max attempts. A lane named twice counts once.
 -- Answers: OK|DUPLICATE entry lanes | MISMATCH | FULL | BUSY lane | GONE | NO_THREAD.
 local keys, ages, due = KEYS[3], KEYS[4], KEYS[5]
 local digest, body, payload = ARGV[1], ARGV[2], ARGV[3]
 local max_queue, max_stream = tonumber(ARGV[4]), tonumber(ARGV[5])
-local found = redis.call('HMGET', state, 'open', 'seq')
+local found = redis.call('HMGET', state, 'open', 'seq', 'outcome')
 if not found[1] then return refusal() end
 
 local known = redis.call('HGET', keys, digest)
@@ -24,8 +24,8 @@ for i = 8, #ARGV, 2 do
   local depth = 0
   if work[1] then depth = select(2, string.gsub(work[1], ' ', '')) + 1 end
   if depth >= max_queue then return {'BUSY', lane} end
-  lanes[#lanes + 1] = lane
-  waiting[lane] = {queue = work[1], run = work[2]}
+  if not waiting[lane] then lanes[#lanes + 1] = lane end
+  waiting[lane] = {queue = work[1], run = work[2], attempts = ARGV[i + 1]}
 end
 
 local now = now_ms()
@@ -35,7 +35,7 @@ local fields = {}
 local mark = entry
 for i, lane in ipairs(lanes) do
   local dispatch = entry .. '.' .. (i - 1)
-  local attempts = ARGV[7 + 2 * i]
+  local attempts = waiting[lane].attempts
   seq = seq + 1
   mark, at = add('{"type":"signal.dispatch.queued","dispatchId":"' .. dispatch
     .. '","entryId":"' .. entry .. '","agentId":"' .. lane
@@ -52,7 +52,7 @@ for i, lane in ipairs(lanes) do
   end
 end
 redis.call('HSET', state, 'seq', seq, 'mark', mark, unpack(fields))
-redis.call('HDEL', state, 'outcome')
+if found[3] then redis.call('HDEL', state, 'outcome') end
 
 local ttl = tonumber(ARGV[7])
 local joined = table.concat(lanes, ' ')

@@ -37,10 +37,12 @@ else
   redis.call('HDEL', state, 'queue:' .. lane)
 end
 if not work[1] then
-  if was_first and #left > 0 then redis.call('HSET', state, 'since:' .. lane, at) end
   if #left == 0 then
     redis.call('HDEL', state, 'since:' .. lane)
     redis.call('ZREM', due, due_member(lane))
+  elseif was_first then
+    redis.call('HSET', state, 'since:' .. lane, at)
+    redis.call('ZADD', due, now, due_member(lane))
   end
 end
 tell()
