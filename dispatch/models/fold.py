@@ -90,7 +90,7 @@ def _written_by_run(state: ThreadState, entry: FoldEntry, *, is_effect: bool) ->
         if run is not None and run.run_id == run_id:
             run = replace(
                 run,
-                n=int(n) or run.n,
+                n=(int(n) if n.isdecimal() else 0) or run.n,
                 at_ms=milliseconds_of(entry.id),
                 effects=run.effects or is_effect,
             )

@@ -57,7 +57,7 @@ class Heard(Scripts):
         self,
         connection: Connection,
         *,
-        clock: str,
+        clock: str | None,
         mutant: tuple[str, str, str] | None = None,
     ) -> None:
         super().__init__(connection, clock=clock)

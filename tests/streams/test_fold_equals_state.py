@@ -1,8 +1,12 @@
 """The state hash is the fold of the stream, in a life with everything in it."""
 
+from redis import Redis
+
+from dispatch.config import Settings
 from dispatch.models.fold import fold
 from dispatch.models.state import from_fields, to_fields
-from tests.streams.scene import ASSISTANT, CHUNK, Scene, new_lane
+from dispatch.streams.connection import Connection
+from tests.streams.scene import ASSISTANT, CHUNK, Heard, Scene, new_lane
 
 
 async def test_the_hash_is_the_fold_through_a_whole_life(scene: Scene) -> None:
@@ -28,6 +32,24 @@ async def test_the_hash_is_the_fold_through_a_whole_life(scene: Scene) -> None:
     for dispatch_id, _ in second.dispatches:
         await scene.cancel(thread_id, dispatch_id)
         await _same(scene, thread_id)
+
+
+async def test_the_hash_is_the_fold_on_redis_own_clock(stream_url: str, redis: "Redis") -> None:
+    connection = Connection(stream_url, timeout_seconds=5)
+    scene = Scene(connection, Heard(connection, clock=None), redis, Settings())
+    lane = new_lane()
+    thread_id = await scene.create()
+    await scene.accept(thread_id, lane, key="1")
+    await scene.accept(thread_id, lane, key="2")
+    fence = await scene.hold(thread_id, lane)
+    await scene.append(fence, 1, CHUNK, ASSISTANT)
+    await scene.renew(fence)
+    await _same(scene, thread_id)
+    await scene.finish(fence, 3)
+    fence = await scene.hold(thread_id, lane)
+    assert await scene.expire(thread_id, lane, fence.run_id) == "lost"
+    await _same(scene, thread_id)
+    await scene.close()
 
 
 async def _same(scene: Scene, thread_id) -> None:
