@@ -14,6 +14,7 @@ from dispatch.config import Settings
 from dispatch.operations import houses
 from dispatch.operations.record import Record
 from tests.api.homes import Home, client_of
+from tests.api.loopback import serving
 
 MakeHome = Callable[..., Awaitable[Home]]
 
@@ -23,6 +24,13 @@ async def app(settings: Settings) -> AsyncIterator[FastAPI]:
     made = factory.create_app(settings.model_copy(update={"operator_token": SecretStr("op")}))
     async with made.router.lifespan_context(made):
         yield made
+
+
+@pytest_asyncio.fixture(scope="session")
+async def api_url(app: FastAPI) -> AsyncIterator[str]:
+    """The address of the app behind a real server."""
+    async with serving(app) as url:
+        yield url
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -1,0 +1,18 @@
+"""The HTTP client library: an async `Client`, and one synchronous door for posting.
+
+    async with Client(url, token) as client:
+        posted = await client.entries.create("@demo", "hello")
+        async for entry in client.entries.follow(posted["threadId"]):
+            ...
+
+    post_entry("@demo", "hello", key="order-17")      # from Django, Flask, a script
+
+Answers are the wire's JSON as plain dicts (docs: `/docs` of a running API). Errors are those of
+`dispatch.errors`, whatever the transport did.
+"""
+
+from dispatch.client.blocking import post_entry
+from dispatch.client.connection import Json
+from dispatch.client.session import Client
+
+__all__ = ["Client", "Json", "post_entry"]

@@ -1,0 +1,81 @@
+"""Houses, their members, and the tokens of members."""
+
+from dispatch.client.connection import Connection, Json, present, segment
+
+
+class Houses:
+    """Tenants."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def create(self, name: str, *, owner_name: str) -> Json:
+        """Make a house. Returns: `{house, member, token}`; the token's text is shown once."""
+        return await self._connection.call(
+            "POST", "/v1/houses", body={"name": name, "ownerName": owner_name}
+        )
+
+    async def list(self) -> Json:
+        """Return the caller's houses: `{houses}`."""
+        return await self._connection.call("GET", "/v1/houses")
+
+    async def get(self, ref: str = "me") -> Json:
+        """Return one house; `me` is the caller's own."""
+        return await self._connection.call("GET", f"/v1/houses/{segment(ref)}")
+
+    async def rename(self, name: str, *, ref: str = "me") -> Json:
+        """Give the house another name."""
+        return await self._connection.call(
+            "PATCH", f"/v1/houses/{segment(ref)}", body={"name": name}
+        )
+
+
+class Members:
+    """People in the caller's house."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def create(self, name: str, *, role: str = "member") -> Json:
+        """Add a person: `owner` or `member`."""
+        return await self._connection.call(
+            "POST", "/v1/members", body={"name": name, "role": role}
+        )
+
+    async def list(self, *, limit: int | None = None, cursor: str | None = None) -> Json:
+        """Return one page: `{members, nextCursor}`."""
+        return await self._connection.call(
+            "GET", "/v1/members", query={"limit": limit, "cursor": cursor}
+        )
+
+    async def delete(self, member_id: str) -> None:
+        """Remove a person and their tokens."""
+        await self._connection.call("DELETE", f"/v1/members/{segment(member_id)}")
+
+
+class Tokens:
+    """API tokens of the caller's house."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def create(
+        self,
+        name: str,
+        *,
+        member_id: str | None = None,
+        expires_in_seconds: float | None = None,
+    ) -> Json:
+        """Make a token for the caller or another member; its text is in this answer only."""
+        body = {"name": name, "memberId": member_id, "expiresInSeconds": expires_in_seconds}
+        return await self._connection.call("POST", "/v1/tokens", body=present(body))
+
+    async def list(self, *, limit: int | None = None, cursor: str | None = None) -> Json:
+        """Return one page: `{tokens, nextCursor}`, without their texts."""
+        return await self._connection.call(
+            "GET", "/v1/tokens", query={"limit": limit, "cursor": cursor}
+        )
+
+    async def revoke(self, token_id: str) -> None:
+        """End a token."""
+        await self._connection.call("DELETE", f"/v1/tokens/{segment(token_id)}")

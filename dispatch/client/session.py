@@ -1,0 +1,59 @@
+"""The client: one API, one token, everything it can be asked, by noun."""
+
+from types import TracebackType
+from typing import Final, Self
+
+from dispatch.client.agents import Agents, Environments
+from dispatch.client.connection import Connection, Json
+from dispatch.client.entries import Entries
+from dispatch.client.houses import Houses, Members, Tokens
+from dispatch.client.threads import Threads
+
+PATIENCE_SECONDS: Final = 10.0
+"""A call that may be repeated outlasts a restart of the API."""
+
+
+class Client:
+    """An API as one member sees it. Use it as `async with`, or `close` it.
+
+    Not guaranteed: use from several event loops; make one client per loop.
+    """
+
+    def __init__(
+        self, url: str, token: str, *, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
+        self._connection = Connection(url, token, patience_seconds=patience_seconds)
+        self.houses = Houses(self._connection)
+        self.members = Members(self._connection)
+        self.tokens = Tokens(self._connection)
+        self.agents = Agents(self._connection)
+        self.environments = Environments(self._connection)
+        self.threads = Threads(self._connection)
+        self.entries = Entries(self._connection)
+
+    @property
+    def url(self) -> str:
+        """Return the API's address."""
+        return self._connection.url
+
+    async def health(self) -> Json:
+        """Return what the API says of its servers: `{status, redis, postgres, broker}`.
+
+        Raises: Unavailable, also when the API itself says that it cannot serve.
+        """
+        return await self._connection.call("GET", "/health")
+
+    async def close(self) -> None:
+        """Give the sockets back."""
+        await self._connection.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        await self.close()

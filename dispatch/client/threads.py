@@ -1,0 +1,128 @@
+"""Threads: their rows, their dispatches, and the verbs that look after them."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+from dispatch.client.connection import Connection, Json, present, segment
+
+
+class Threads:
+    """The house's threads."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def create(
+        self,
+        parent: str | None = None,
+        *,
+        environment: str | None = None,
+        name: str | None = None,
+        tags: Sequence[str] = (),
+        key: str | None = None,
+        config: dict[str, Any] | None = None,
+        message: str | None = None,
+    ) -> Json:
+        """Make a thread, or return the one that has this `key`.
+
+        Promise: with `key` it is repeated on a bad line, and the message then still stands
+        once. Without `message` nothing is dispatched.
+        Args: parent: a house (None: the caller's), an agent (a DM) or a thread (a sub-job).
+        Returns: `{thread, entry?, dispatches?}`.
+        """
+        body = {
+            "parent": parent,
+            "environment": environment,
+            "name": name,
+            "tags": list(tags) or None,
+            "key": key,
+            "config": config,
+            "message": message,
+        }
+        return await self._connection.call(
+            "POST",
+            "/v1/threads",
+            body=present(body),
+            key=str(uuid4()),
+            repeatable=key is not None,
+        )
+
+    async def list(
+        self,
+        *,
+        status: str | None = None,
+        tag: str | None = None,
+        parent: str | None = None,
+        pinned: bool | None = None,
+        search: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Json:
+        """Return one page: `{threads, nextCursor}`; ask on with `cursor` until that is null."""
+        query = {
+            "status": status,
+            "tag": tag,
+            "parent": parent,
+            "pinned": pinned,
+            "q": search,
+            "limit": limit,
+            "cursor": cursor,
+        }
+        return await self._connection.call("GET", "/v1/threads", query=query)
+
+    async def get(self, ref: str) -> Json:
+        """Return one thread; a stuck one is repaired by being read."""
+        return await self._connection.call("GET", _path(ref))
+
+    async def update(self, ref: str, changes: Json) -> Json:
+        """Change `name`, `pinned` or `tags`; what is not named stays. Returns the thread."""
+        return await self._connection.call("PATCH", _path(ref), body=changes)
+
+    async def delete(self, ref: str) -> None:
+        """Delete the thread, what hangs below it, and its stream. Again is harmless."""
+        await self._connection.call("DELETE", _path(ref))
+
+    async def diagnose(self, ref: str) -> Json:
+        """Return how far the last dispatch came, and what is wrong if something is."""
+        return await self._connection.call("GET", f"{_path(ref)}/diagnose")
+
+    async def reconcile(self, ref: str) -> Json:
+        """Repair the thread now. Returns: `{before, after, changed}`."""
+        return await self._connection.call("POST", f"{_path(ref)}/reconcile", repeatable=True)
+
+    async def prune(self, *, dry_run: bool = False) -> Json:
+        """Repair or collect every stranded thread of the house. Returns counts."""
+        return await self._connection.call(
+            "POST", "/v1/threads/prune", body={"dryRun": dry_run}, repeatable=True
+        )
+
+    async def dispatch(self, ref: str, dispatch_id: str) -> Json:
+        """Return one dispatch."""
+        return await self._connection.call(
+            "GET", f"{_path(ref)}/dispatches/{segment(dispatch_id)}"
+        )
+
+    async def cancel(self, ref: str, dispatch_id: str, *, message: str | None = None) -> Json:
+        """End a queued dispatch, or ask a running one to end.
+
+        Returns: `{status}`: `cancelled`, `requested`, or `none` when it had ended before.
+        """
+        return await self._connection.call(
+            "POST",
+            f"{_path(ref)}/dispatches/{segment(dispatch_id)}/cancel",
+            body=present({"message": message}),
+            repeatable=True,
+        )
+
+    async def set_trigger(self, ref: str, agent: str, trigger_mode: str) -> Json:
+        """Say when an agent answers in this thread: `always`, `mention` or `never`."""
+        return await self._connection.call(
+            "PUT",
+            f"{_path(ref)}/agents/{segment(agent)}",
+            body={"triggerMode": trigger_mode},
+        )
+
+
+def _path(ref: str) -> str:
+    return f"/v1/threads/{segment(ref)}"
