@@ -1,0 +1,60 @@
+"""`arbe agent`: the bots of the house."""
+
+from typing import Annotated
+
+import typer
+
+from dispatch.cli import commands, rows
+from dispatch.cli.arguments import AgentRef, Yes
+from dispatch.cli.doors import Door
+
+app = commands.noun("Agents: the bots of your house.")
+
+
+@commands.command(
+    app,
+    "create",
+    examples="""
+    arbe agent create @demo
+    arbe agent create @reviewer --runner demo --trigger-mode mention
+    """,
+)
+async def create(
+    door: Door,
+    handle: Annotated[str, typer.Argument(help="How it is mentioned.", metavar="@HANDLE")],
+    runner: Annotated[
+        str, typer.Option("--runner", help="The code that answers, known to the workers.")
+    ] = "demo",
+    model: Annotated[str | None, typer.Option("--model", help="The model it uses.")] = None,
+    trigger_mode: Annotated[
+        str | None,
+        typer.Option("--trigger-mode", help="always, mention or never.", metavar="MODE"),
+    ] = None,
+) -> None:
+    """Make an agent."""
+    rows.show(
+        door,
+        await door.client.agents.create(
+            handle, runner=runner, model=model, trigger_mode=trigger_mode
+        ),
+    )
+
+
+@commands.command(app, "list", examples="arbe agent list")
+async def list_agents(door: Door) -> None:
+    """List the house's agents."""
+    found = await rows.every(door.client.agents.list, "agents")
+    rows.show_list(door, found, "agents", ("id", "handle", "runner", "model", "triggerMode"))
+
+
+@commands.command(app, "show", examples="arbe agent show @demo")
+async def show(door: Door, agent: AgentRef) -> None:
+    """Show one agent."""
+    rows.show(door, await door.client.agents.get(agent))
+
+
+@commands.command(app, "delete", examples="arbe agent delete @demo --yes")
+async def delete(door: Door, agent: AgentRef, yes: Yes = False) -> None:  # noqa: ARG001
+    """Remove an agent from the house."""
+    await door.client.agents.delete(agent)
+    rows.done(door, {"deleted": agent})

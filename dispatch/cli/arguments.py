@@ -1,0 +1,46 @@
+"""Arguments and options that several commands share, and the two that ask the person."""
+
+import sys
+from typing import Annotated, Final
+
+import typer
+
+ThreadRef = Annotated[
+    str,
+    typer.Argument(
+        help="A thread: its id, or the beginning of it.", metavar="THREAD", show_default=False
+    ),
+]
+AgentRef = Annotated[
+    str,
+    typer.Argument(help="An agent: @handle, or its id.", metavar="AGENT", show_default=False),
+]
+Tags = Annotated[
+    list[str] | None, typer.Option("--tag", help="A label; may be given several times.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="This many at most.")]
+
+_STDIN: Final = "-"
+
+
+def read_stdin(value: str | None) -> str | None:
+    """Replace `-` by what stands on standard input, without its last line end.
+
+    Runs while the command line is parsed, where Ctrl-C ends a blocking read at once.
+    """
+    if value != _STDIN:
+        return value
+    try:
+        return sys.stdin.read().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter("standard input is not UTF-8 text") from error
+
+
+def ask_first(yes: bool) -> bool:
+    """Ask before something that cannot be undone, if there is somebody to ask."""
+    if not yes and sys.stdin.isatty():
+        typer.confirm("This cannot be undone. Go on?", abort=True, err=True)
+    return yes
+
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", callback=ask_first)]

@@ -1,0 +1,155 @@
+"""Read a thread to a person until its turns are over: history first, then live."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
+
+import msgspec
+
+from dispatch import payloads
+from dispatch.cli import exits, rows
+from dispatch.cli.doors import Door
+from dispatch.cli.transcript import Piece, Transcript
+from dispatch.cli.turns import Turns
+from dispatch.client.connection import Json
+from dispatch.errors import ArbeError, Gone, Invalid
+from dispatch.ids import DISPATCH_ID
+
+
+class NotOver(ArbeError):
+    """The time given to wait is over, the turn is not."""
+
+    code = "not_over"
+
+    def __init__(self, thread: str, seconds: float) -> None:
+        super().__init__(
+            f"The turn had not ended after {seconds:g} s; it goes on.",
+            next_step=f"Read on with `arbe thread entries read {thread}`, or see why it waits "
+            f"with `arbe thread diagnose {thread}`.",
+        )
+
+
+class Reader:
+    """Shows entries as they come and knows when to stop.
+
+    Args: awaited: stop when these dispatches ended; else when the thread has none open.
+    stays: never stop.
+    """
+
+    def __init__(
+        self, door: Door, handles: dict[str, str], *, awaited: Collection[str], stays: bool
+    ) -> None:
+        self.turns = Turns(awaited)
+        self._output = door.output
+        self._transcript = Transcript(self.turns, handles)
+        self._awaited = awaited
+        self._stays = stays
+
+    @property
+    def is_done(self) -> bool:
+        """Tell whether what was waited for has come."""
+        return self.turns.are_over and not self._stays
+
+    def show(self, entry: Json) -> None:
+        """Print what one more entry adds."""
+        payload = _payload(entry)
+        if payload is not None:
+            self.turns.see(payload)
+        if self._output.as_json:
+            self._output.json(entry)
+        elif payload is not None and self._concerns_us(payload):
+            self._print(self._transcript.show(payload))
+
+    def end(self) -> None:
+        """Print what closes the page."""
+        if not self._output.as_json:
+            self._print(self._transcript.end())
+
+    def _concerns_us(self, payload: payloads.Payload) -> bool:
+        """Tell whether an entry may belong to an awaited turn; other turns would confuse."""
+        dispatch_id = getattr(payload, "dispatch_id", None)
+        if dispatch_id is None:
+            dispatch_id = (getattr(payload, "message_id", None) or "").partition(":")[0]
+        if not self._awaited or not DISPATCH_ID.match(dispatch_id):
+            return True
+        return dispatch_id in self._awaited
+
+    def _print(self, pieces: list[Piece]) -> None:
+        for piece in pieces:
+            self._output.text(piece.text, piece.look)
+
+
+async def read(
+    door: Door,
+    thread: str,
+    *,
+    after: str | None = None,
+    awaited: Collection[str] = (),
+    timeout_seconds: float | None = None,
+    stays: bool = False,
+) -> int:
+    """Show a thread from a place on, until its turns are over; return the exit code.
+
+    Raises: Gone, when the thread is deleted meanwhile; NotFound, Unavailable.
+    """
+    reader = Reader(door, await _handles(door), awaited=awaited, stays=stays)
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            await _show_all(door, reader, thread, after)
+    except TimeoutError:
+        reader.end()
+        door.output.error(NotOver(thread, timeout_seconds or 0))
+        return exits.STALLED
+    finally:
+        reader.end()
+    outcome = reader.turns.outcome
+    code = exits.OF_OUTCOME[outcome] if outcome else exits.OK
+    if door.output.as_json:
+        door.output.json({"threadId": thread, "outcome": outcome, "exitCode": code})
+    return code
+
+
+async def _show_all(door: Door, reader: Reader, thread: str, after: str | None) -> None:
+    async with aclosing(_entries(door, thread, after, reader)) as entries:
+        async for entry in entries:
+            reader.show(entry)
+
+
+async def _entries(
+    door: Door, thread: str, after: str | None, reader: Reader
+) -> AsyncGenerator[Json]:
+    async with aclosing(door.client.entries.history(thread, after=after)) as past:
+        async for entry in past:
+            yield entry
+            after = entry["id"]
+    if reader.is_done:
+        return
+    async with aclosing(door.client.entries.follow(thread, after=after)) as live:
+        async for entry in live:
+            yield entry
+            if reader.is_done:
+                return
+    raise Gone(thread)
+
+
+async def open_dispatches(door: Door, thread: str) -> list[str]:
+    """Return the dispatches of a thread that have not ended, oldest first."""
+    turns = Turns()
+    async for entry in door.client.entries.history(thread):
+        payload = _payload(entry)
+        if payload is not None:
+            turns.see(payload)
+    return turns.open
+
+
+async def _handles(door: Door) -> dict[str, str]:
+    found = await rows.every(door.client.agents.list, "agents")
+    return {agent["id"]: agent["handle"] for agent in found["agents"]}
+
+
+def _payload(entry: Json) -> payloads.Payload | None:
+    """Decode an entry's payload; None if that is impossible: one bad entry hides no other."""
+    try:
+        return payloads.decode(msgspec.json.encode(entry["payload"]))
+    except Invalid:
+        return None

@@ -1,0 +1,258 @@
+"""`arbe thread`: conversations, and the verbs that look after them."""
+
+import functools
+from typing import Annotated, Final
+
+import typer
+
+from dispatch.cli import arguments, commands, entries, exits, reading, rows
+from dispatch.cli.arguments import Limit, Tags, ThreadRef, Yes
+from dispatch.cli.doors import Door
+from dispatch.client.connection import Json
+
+app = commands.noun("Threads: conversations with agents, each a row and a stream.")
+app.add_typer(entries.app, name="entries")
+
+_COLUMNS: Final = ("id", "status", "parent", "name", "tags", "updated")
+_EXIT_OF_STAGE: Final = {"failed": exits.FAILED, "stalled": exits.STALLED}
+
+
+@commands.command(
+    app,
+    "create",
+    examples="""
+    arbe thread create @demo
+    arbe thread create me --name "Release 2.1" --tag release
+    arbe thread create @demo --key "user-17" --message "hello"
+    """,
+)
+async def create(
+    door: Door,
+    parent: Annotated[
+        str,
+        typer.Argument(
+            help="Where it lives: an agent (a DM), a thread (a sub-job), or `me` (the house).",
+            metavar="PARENT",
+            show_default=False,
+        ),
+    ],
+    environment: Annotated[
+        str | None, typer.Option("--env", help="Bind it to an environment.", metavar="ENV")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Its title.")] = None,
+    tags: Tags = None,
+    key: Annotated[
+        str | None, typer.Option("--key", help="Get the thread of this key, or make it.")
+    ] = None,
+    message: Annotated[
+        str | None,
+        typer.Option(
+            "--message",
+            "-m",
+            help="Post this at once; `-` reads standard input.",
+            callback=arguments.read_stdin,
+        ),
+    ] = None,
+) -> None:
+    """Make a thread. Without --message this makes the row only and wakes nobody."""
+    made = await door.client.threads.create(
+        parent,
+        environment=environment,
+        name=name,
+        tags=tags or (),
+        key=key,
+        message=message,
+    )
+    if door.output.as_json:
+        door.output.json(made)
+        return
+    door.output.table([_row(made["thread"])], _COLUMNS)
+    verb = "read" if message else "create"
+    rest = "" if message else ' "…"'
+    door.output.note(f"Next: arbe thread entries {verb} {made['thread']['id']}{rest}")
+
+
+@commands.command(
+    app,
+    "list",
+    examples="""
+    arbe thread list --status running
+    arbe thread list --tag release --all --json
+    """,
+)
+async def list_threads(
+    door: Door,
+    status: Annotated[
+        str | None, typer.Option("--status", help="Only with this status.")
+    ] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="Only with this label.")] = None,
+    parent: Annotated[
+        str | None, typer.Option("--parent", help="Only below this agent or thread.")
+    ] = None,
+    pinned: Annotated[
+        bool | None, typer.Option("--pinned/--not-pinned", help="Only pinned ones, or others.")
+    ] = None,
+    search: Annotated[
+        str | None, typer.Option("--search", "-q", help="Only with this in the name.")
+    ] = None,
+    limit: Limit = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All pages, not only the first.")
+    ] = False,
+) -> None:
+    """List threads, newest first."""
+    list_page = functools.partial(
+        door.client.threads.list,
+        status=status,
+        tag=tag,
+        parent=parent,
+        pinned=pinned,
+        search=search,
+        limit=limit,
+    )
+    if everything:
+        found = await rows.every(list_page, "threads")
+    else:
+        found = await list_page()
+    if door.output.as_json:
+        door.output.json(found)
+        return
+    door.output.table([_row(thread) for thread in found["threads"]], _COLUMNS)
+    if found.get("nextCursor"):
+        door.output.note("There are more: --all, or a larger --limit.")
+
+
+@commands.command(app, "show", examples="arbe thread show 0198f2c4")
+async def show(door: Door, thread: ThreadRef) -> None:
+    """Show a thread. A stuck one is repaired by being read."""
+    rows.show(door, await door.client.threads.get(thread))
+
+
+@commands.command(
+    app,
+    "update",
+    examples='arbe thread update 0198f2c4 --name "Release 2.1" --pin --tag release',
+)
+async def update(
+    door: Door,
+    thread: ThreadRef,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Another title; empty: untitled.")
+    ] = None,
+    pinned: Annotated[
+        bool | None, typer.Option("--pin/--unpin", help="Pin it to the house's sidebar.")
+    ] = None,
+    tags: Tags = None,
+) -> None:
+    """Change a thread's name, pin or labels; --tag replaces all labels."""
+    changes: Json = {}
+    if name is not None:
+        changes["name"] = name or None
+    if pinned is not None:
+        changes["pinned"] = pinned
+    if tags is not None:
+        changes["tags"] = [tag for tag in tags if tag]
+    if not changes:
+        raise typer.BadParameter("nothing to change: give --name, --pin, --unpin or --tag")
+    rows.show(door, await door.client.threads.update(thread, changes))
+
+
+@commands.command(app, "delete", examples="arbe thread delete 0198f2c4 --yes")
+async def delete(door: Door, thread: ThreadRef, yes: Yes = False) -> None:  # noqa: ARG001
+    """Delete a thread, what hangs below it, and its stream. Again is harmless."""
+    with door.output.progress("Deleting …"):
+        await door.client.threads.delete(thread)
+    rows.done(door, {"deleted": thread})
+
+
+@commands.command(
+    app,
+    "cancel",
+    examples="""
+    arbe thread cancel 0198f2c4
+    arbe thread cancel 0198f2c4 001795206605314_0000000001.0 --message "wrong branch"
+    """,
+)
+async def cancel(
+    door: Door,
+    thread: ThreadRef,
+    dispatch: Annotated[
+        str | None, typer.Argument(help="One dispatch; else all that are open.")
+    ] = None,
+    message: Annotated[
+        str | None, typer.Option("--message", "-m", help="Why, for those who read it.")
+    ] = None,
+) -> None:
+    """Cancel what is queued at once, and ask what runs to end."""
+    wanted = [dispatch] if dispatch else await reading.open_dispatches(door, thread)
+    answers = [
+        {"id": each, **await door.client.threads.cancel(thread, each, message=message)}
+        for each in wanted
+    ]
+    if door.output.as_json:
+        door.output.json({"dispatches": answers})
+        return
+    door.output.table(
+        [(each["id"], each["status"]) for each in answers], ("dispatch", "status")
+    )
+    if not answers:
+        door.output.note("No turn is open in this thread.")
+
+
+@commands.command(
+    app, "diagnose", examples="arbe thread diagnose 0198f2c4 || echo needs a look"
+)
+async def diagnose(door: Door, thread: ThreadRef) -> None:
+    """Say how far the last turn came, why, and what to do.
+
+    Exit code: 2 when it failed, 3 when it is stalled, else 0.
+    """
+    found = await door.client.threads.diagnose(thread)
+    if door.output.as_json:
+        door.output.json(found)
+    else:
+        stage = found["stage"]
+        door.output.line(stage, "error" if stage in _EXIT_OF_STAGE else "good")
+        door.output.line(str(found.get("cause", "")))
+        door.output.line(str(found.get("nextStep", "")))
+        evidence: Json = found.get("evidence") or {}
+        for name, value in evidence.items():
+            door.output.line(f"  {name}: {rows.cell(name, value)}", "dim")
+    raise exits.Ended(_EXIT_OF_STAGE.get(found["stage"], exits.OK))
+
+
+@commands.command(app, "reconcile", examples="arbe thread reconcile 0198f2c4")
+async def reconcile(door: Door, thread: ThreadRef) -> None:
+    """Repair a thread now: prints `running → failed`, or `no change`."""
+    found = await door.client.threads.reconcile(thread)
+    if door.output.as_json:
+        door.output.json(found)
+        return
+    door.output.line(
+        f"{found['before']} → {found['after']}" if found["changed"] else "no change"
+    )
+
+
+@commands.command(app, "prune", examples="arbe thread prune --dry-run")
+async def prune(
+    door: Door,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count only, change nothing.")
+    ] = False,
+) -> None:
+    """Repair every thread that is stuck in `running`, and collect orphans."""
+    with door.output.progress("Looking at every running thread …"):
+        counts = await door.client.threads.prune(dry_run=dry_run)
+    rows.show(door, counts)
+
+
+def _row(thread: Json) -> tuple[str, ...]:
+    parent: Json = thread.get("parent") or {}
+    return (
+        thread["id"],
+        thread["status"],
+        str(parent.get("kind", "")),
+        thread.get("name") or "",
+        ",".join(thread.get("tags") or ()),
+        rows.moment(thread.get("updatedAt")),
+    )

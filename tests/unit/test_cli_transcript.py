@@ -1,0 +1,210 @@
+"""What a person reads of a turn is the same live and late, and obeys no escape sequence."""
+
+from collections.abc import Sequence
+
+from dispatch.cli.transcript import Transcript
+from dispatch.cli.turns import Turns
+from dispatch.payloads import KnownPayload
+from dispatch.payloads.chat import Author, Chat
+from dispatch.payloads.llm import Assistant, Chunk, ToolResult
+from dispatch.payloads.signals import (
+    Cancelled,
+    Completed,
+    Failed,
+    Heartbeat,
+    Queued,
+    RunLost,
+    SessionOrphaned,
+    Started,
+    ThreadCreated,
+)
+from dispatch.payloads.usage import TokenUsage
+
+ENTRY = "001700000000000_0000000001"
+DISPATCH = f"{ENTRY}.0"
+MESSAGE = f"{DISPATCH}:1:1"
+CALL = f"{MESSAGE}:call"
+
+
+def rendered(payloads: Sequence[KnownPayload]) -> str:
+    turns = Turns()
+    transcript = Transcript(turns, {"a1": "demo"})
+    pieces = []
+    for payload in payloads:
+        turns.see(payload)
+        pieces += transcript.show(payload)
+    pieces += transcript.end()
+    return "".join(piece.text for piece in pieces)
+
+
+def queued(dispatch: str = DISPATCH) -> Queued:
+    return Queued(dispatch_id=dispatch, entry_id=ENTRY, agent_id="a1", max_attempts=3)
+
+
+def started(attempt: int = 1) -> Started:
+    return Started(
+        dispatch_id=DISPATCH,
+        agent_id="a1",
+        attempt=attempt,
+        run_id="r",
+        worker_id="w",
+        lease_ms=1,
+        hard_ms=2,
+    )
+
+
+def words(text: str, message: str = MESSAGE) -> list[KnownPayload]:
+    return [
+        Chunk(kind="text", message_id=message, content_index=0, delta=f"{word} ")
+        for word in text.split()
+    ]
+
+
+def said(text: str, message: str = MESSAGE, **more: str) -> Assistant:
+    content = [{"type": "text", "text": text}]
+    return Assistant(
+        message_id=message,
+        turn_index=0,
+        message={"role": "assistant", "content": content, **more},
+    )
+
+
+def command_turn(*, with_chunks: bool) -> list[KnownPayload]:
+    """A turn of the demo agent, as it stands on the stream."""
+    arguments = {"command": "uname -a"}
+    call = {"type": "toolCall", "id": CALL, "name": "run_command", "arguments": arguments}
+    events: list[KnownPayload] = [
+        ThreadCreated(),
+        Chat(by=Author("member", "m", "Ann"), text="run: uname -a"),
+        queued(),
+        started(),
+        Chunk(
+            kind="toolCall",
+            message_id=MESSAGE,
+            content_index=0,
+            tool_call_id=CALL,
+            tool_name="run_command",
+            arguments=arguments,
+        ),
+        Assistant(message_id=MESSAGE, turn_index=0, message={"content": [call]}),
+        Chunk(kind="toolOutput", tool_call_id=CALL, tool_name="run_command", delta="Linux "),
+        Heartbeat(dispatch_id=DISPATCH, run_id="r"),
+        Chunk(kind="toolOutput", tool_call_id=CALL, tool_name="run_command", delta="box\n"),
+        ToolResult(
+            tool_call_id=CALL,
+            tool_name="run_command",
+            is_error=False,
+            turn_index=0,
+            duration_ms=12,
+            message={
+                "content": [{"type": "text", "text": "Linux box\n"}],
+                "details": {"exitCode": 0},
+            },
+        ),
+        *words("The command ended", f"{DISPATCH}:1:2"),
+        said("The command ended well.", f"{DISPATCH}:1:2"),
+        Completed(dispatch_id=DISPATCH, run_id="r", usage=TokenUsage(total_tokens=7)),
+    ]
+    if with_chunks:
+        return events
+    return [event for event in events if not isinstance(event, Chunk)]
+
+
+EXPECTED = """\
+· thread created
+Ann: run: uname -a
+· @demo is asked
+· @demo starts
+$ uname -a
+Linux box
+✓ run_command (exit code 0, 12 ms)
+@demo: The command ended well.
+· completed, 7 tokens
+"""
+
+
+def test_a_turn_reads_as_a_conversation() -> None:
+    assert rendered(command_turn(with_chunks=True)) == EXPECTED
+
+
+def test_a_late_reader_to_whom_the_chunks_are_gone_reads_the_same() -> None:
+    assert rendered(command_turn(with_chunks=False)) == EXPECTED
+
+
+def test_a_message_that_ended_other_than_it_streamed_is_said_again_whole() -> None:
+    text = rendered([queued(), started(), *words("first thought"), said("Second thought.")])
+    assert text.endswith("@demo: first thought \n@demo: Second thought.\n")
+
+
+def test_two_messages_that_stream_at_once_do_not_mix_within_a_line() -> None:
+    one, two = words("a b"), words("c d", "other")
+    assert rendered([queued(), one[0], two[0], one[1], two[1]]).splitlines()[1:] == [
+        "@demo: a ",
+        "@demo: c ",
+        "@demo: b ",
+        "@demo: d ",
+    ]
+
+
+def test_output_that_dropped_its_head_continues_where_it_was() -> None:
+    chunks = [
+        Chunk(kind="toolOutput", tool_call_id=CALL, delta="one\ntwo\n"),
+        Chunk(kind="toolOutput", tool_call_id=CALL, delta="two\nthree\n", replace=True),
+    ]
+    assert rendered(chunks) == "one\ntwo\ntwo\nthree\n"
+    chunks[1] = Chunk(
+        kind="toolOutput", tool_call_id=CALL, delta="…\none\ntwo\nthree\n", replace=True
+    )
+    assert rendered(chunks) == "one\ntwo\nthree\n"
+
+
+def test_escape_sequences_of_agents_and_tools_do_not_reach_the_terminal() -> None:
+    evil = "\x1b]0;title\x07\x1b[2J\x1b[31mred\x1b[0m\rover\x08\x9b"
+    text = rendered([Chat(by=Author("agent", "a1"), text=evil), said(evil)])
+    assert text == "demo: redover\n@agent: redover\n".replace("@agent", "agent")
+
+
+def test_a_lost_worker_is_told_and_its_failure_is_the_outcome() -> None:
+    events: list[KnownPayload] = [
+        queued(),
+        started(),
+        RunLost(dispatch_id=DISPATCH, run_id="r", attempt=1, not_before=0),
+        started(attempt=2),
+        *words("Half a"),
+        Failed(dispatch_id=DISPATCH, run_id="r", reason="orphaned"),
+        SessionOrphaned(dispatch_id=DISPATCH, reason="orphaned"),
+    ]
+    assert rendered(events).splitlines()[2:] == [
+        "· attempt 1 was lost with its worker; it is tried again",
+        "· @demo starts, attempt 2",
+        "@demo: Half a ",
+        "✗ failed: orphaned",
+        "· the session was orphaned (orphaned)",
+    ]
+
+
+def test_turns_are_over_when_nothing_is_open_and_end_as_the_last_entry_did() -> None:
+    later = "001700000000009_0000000000"
+    turns = Turns()
+    assert turns.are_over
+    assert turns.outcome is None
+    turns.see(queued())
+    turns.see(queued(f"{later}.0"))
+    turns.see(queued(f"{later}.1"))
+    turns.see(Failed(dispatch_id=DISPATCH, reason="x"))
+    assert not turns.are_over
+    assert turns.outcome == "failed"
+    turns.see(Completed(dispatch_id=f"{later}.0"))
+    assert turns.open == [f"{later}.1"]
+    turns.see(Cancelled(dispatch_id=f"{later}.1", reason="x"))
+    assert turns.are_over
+    assert turns.outcome == "cancelled"
+
+
+def test_awaited_turns_are_over_whatever_else_is_open() -> None:
+    turns = Turns([DISPATCH])
+    turns.see(queued("001700000000009_0000000000.0"))
+    assert not turns.are_over
+    turns.see(Completed(dispatch_id=DISPATCH))
+    assert turns.are_over
+    assert turns.outcome == "completed"
