@@ -40,7 +40,8 @@ async def get(record: Record, who: Caller, thread_id: ThreadId) -> Thread:
     except Unavailable as error:
         _log.warning("thread.not_reconciled", thread_id=str(thread_id), cause=error.server)
         return row
-    return await _row(record, who, thread_id) if done.changed else row
+    # Somebody else may have repaired it since our look: what counts is what we would show.
+    return await _row(record, who, thread_id) if done.after != row.status else row
 
 
 async def list_threads(
