@@ -30,6 +30,7 @@ Folder = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands that stand directly under `arbe`."""
     commands.command(app, "up", examples="arbe up", asks_api=False)(_up)
+    commands.command(app, "demo", examples="arbe demo", asks_api=False)(_demo)
 
 
 @commands.command(database, "upgrade", examples="arbe db upgrade", asks_api=False)
@@ -40,6 +41,16 @@ async def upgrade(door: Door) -> None:
     with door.output.progress("Migrating …"):
         await asyncio.to_thread(operation.upgrade, door.settings)
     rows.done(door, {"upgraded": "the schema is the newest"})
+
+
+async def _demo(door: Door) -> None:
+    """Watch a turn stream, then a worker being killed and its thread repaired. One minute.
+
+    Starts a system of its own in a temporary folder and stops it again.
+    """
+    from dispatch.cli import demo  # noqa: PLC0415 - see the module
+
+    await demo.run(door)
 
 
 async def _up(door: Door, directory: Folder = _FOLDER) -> None:

@@ -7,9 +7,11 @@ the folder, so a restart finds everything again. Nothing outside the folder is t
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from pydantic import SecretStr
 
@@ -57,17 +59,22 @@ async def up(
 
 @contextlib.asynccontextmanager
 async def serving(
-    settings: Settings, *, directory: Path, in_haste: asyncio.Event
+    settings: Settings,
+    *,
+    directory: Path,
+    in_haste: asyncio.Event,
+    echo: TextIO | None = sys.stderr,
 ) -> AsyncGenerator[Running]:
     """Have the whole system for the length of the block.
 
-    Args: in_haste: once set, what still stops is killed.
+    Args: in_haste: once set, what still stops is killed. echo: where the log goes besides its
+        file.
     Raises: as `up`.
     """
     directory = directory.resolve()  # noqa: ASYNC240 — nothing else runs yet
     with (
         folder_lock.held(directory),
-        contextlib.closing(Journal(directory / "arbe.log")) as journal,
+        contextlib.closing(Journal(directory / "arbe.log", echo=echo)) as journal,
     ):
         _require_free_port(settings)
         async with supervisor.running(journal, in_haste=in_haste) as processes:
