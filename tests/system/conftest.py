@@ -1,6 +1,8 @@
 """A whole system on its own database and Redis databases: real processes, short clocks."""
 
+import socket
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -9,6 +11,7 @@ import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 
+from dispatch.client import Client
 from dispatch.config import Settings
 from dispatch.stores.postgres.migrations import runner
 from tests.system.houses import Casa, found_casa
@@ -59,6 +62,44 @@ async def casa(system_settings: Settings) -> AsyncIterator[Casa]:
     """A fresh house with an owner and a demo agent, and a record to look at it with."""
     async with found_casa(system_settings) as made:
         yield made
+
+
+@dataclass(frozen=True)
+class RunningSystem:
+    """API, worker and broker that run, and a house with an agent to talk to."""
+
+    url: str
+    token: str
+    broker_url: str
+    agent: str
+    """Its `@handle`."""
+
+
+@pytest_asyncio.fixture(scope="session")
+async def running_system(
+    system_settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[RunningSystem]:
+    """One API and one worker for all tests that only talk to the system."""
+    started = Processes(system_settings, tmp_path_factory.mktemp("running"))
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    started.start("dispatch.api", ARBE_API_PORT=str(port))
+    started.start_worker()
+    try:
+        async with found_casa(system_settings) as casa:
+            async with Client(url, casa.token, patience_seconds=30) as client:
+                assert (await client.health())["status"] == "ok"
+            yield RunningSystem(url, casa.token, system_settings.broker, "@demo")
+    finally:
+        started.end_all()
+
+
+def free_port() -> int:
+    """Return a port of the loopback that was free just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def with_db(url: str, number: int) -> str:
