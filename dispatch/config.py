@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = 1024 * 1024
     """A request body beyond this is refused with 413, counted while it is read."""
     max_text_bytes: int = 256 * 1024
-    """A chat text beyond this is refused with 422."""
+    """A chat text beyond this is refused with 413."""
     max_payload_bytes: int = 1024 * 1024
     """One payload a run may append; a larger one fails the append, not the stream."""
     max_name_characters: int = 200

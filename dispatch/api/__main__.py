@@ -38,6 +38,7 @@ def main() -> None:
         log_config=None,
         access_log=False,  # lines would hold query strings, and cost more than a request
         server_header=False,
+        proxy_headers=False,  # nothing here asks who the peer is
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )

@@ -4,6 +4,7 @@ The entry is accepted when the script answers. The hint after it may be lost: th
 the due index, and a sweep rings again.
 """
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -60,13 +61,14 @@ async def accept(
     chat = Chat(by=by, text=draft.text, mentions=handles, parts=draft.parts, client_key=key)
     accepted = await _accept_or_open(record, access, chat, key=key, audience=audience)
     queues = {listener.agent_id: listener.queue for listener in audience}
-    record.transport.ring(
-        [
-            Hint(access.thread_id, agent_id, queues[agent_id])
-            for _, agent_id in accepted.dispatches
-            if agent_id in queues
-        ]
-    )
+    hints = [
+        Hint(access.thread_id, agent_id, queues[agent_id])
+        for _, agent_id in accepted.dispatches
+        if agent_id in queues
+    ]
+    if hints:
+        # Soon, not now: the hints' OS thread would fight the answer for the interpreter.
+        asyncio.get_running_loop().call_soon(record.transport.ring, hints)
     return accepted
 
 
