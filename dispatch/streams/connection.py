@@ -10,10 +10,12 @@ Not guaranteed: order between calls of different callers.
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, cast
 
+import hiredis
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Connection as RedisConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
@@ -29,10 +31,33 @@ _MAX_BATCH: Final = 256
 """Calls in one pipeline: bounds the time one caller waits for the others' replies."""
 
 
+_pack: Final = cast(
+    "Callable[[tuple[Any, ...]], bytes]",
+    hiredis.pack_command,  # pyright: ignore[reportUnknownMemberType]
+)
+
+
+class _PackedConnection(RedisConnection):
+    """redis-py's connection, but commands are packed in C; redis-py's asyncio side does not.
+
+    A TLS or socket-file URL brings its own class and packs slower.
+    """
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """Return one command as it goes over the wire."""
+        return [_pack((*args[0].split(), *args[1:]))]
+
+    def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
+        """Return commands as they go over the wire, as one piece."""
+        packed = [piece for command in commands for piece in self.pack_command(*command)]
+        return [b"".join(packed)]
+
+
 def make_client(url: str, *, timeout_seconds: float, max_connections: int = 4) -> "Redis":
     """Make a redis-py client that returns bytes and gives up after `timeout_seconds`."""
-    pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
+    pool: BlockingConnectionPool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
         url,
+        connection_class=_PackedConnection,
         max_connections=max_connections,
         timeout=timeout_seconds,
         socket_timeout=timeout_seconds,
