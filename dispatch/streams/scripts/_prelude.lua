@@ -29,7 +29,7 @@ end
 
 -- Tell followers, once per transition: the entries as they are read, one JSON object a line.
 local function tell()
-  redis.call('PUBLISH', stream, table.concat(frames, '\n'))
+  redis.call('PUBLISH', stream, frames[2] and table.concat(frames, '\n') or frames[1])
 end
 
 -- Why a call without a fitting fence is refused.
