@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from dispatch.cli.output import Look
+from dispatch.models import endings
 from dispatch.payloads import signals
 from dispatch.payloads.llm import Compaction, ToolResult
 from dispatch.payloads.usage import TokenUsage
@@ -77,12 +78,13 @@ def _terminal(payload: signals.Terminal) -> Remark:
         case signals.Completed():
             return Remark(f"· completed{used}")
         case signals.Failed():
-            return Remark(f"✗ failed: {_because(payload.reason, payload.message)}", "error")
+            cause, next_step = endings.explain(payload)
+            return Remark(f"✗ failed ({payload.reason}): {cause}\n  {next_step}", "error")
         case signals.Cancelled():
             by = f" by {payload.by.name or payload.by.kind}" if payload.by else ""
-            return Remark(
-                f"✗ cancelled{by}: {_because(payload.reason, payload.message)}", "error"
-            )
+            cause, _ = endings.explain(payload)
+            why = f" {payload.message}" if payload.message else ""
+            return Remark(f"✗ cancelled{by}: {cause}{why}", "error")
 
 
 def _dispatch_news(payload: signals.Signal) -> str | None:
@@ -126,10 +128,6 @@ def _house_news(payload: signals.Signal) -> str | None:
             return f"the house is now called {payload.name}"
         case _:
             return None
-
-
-def _because(reason: str, message: str | None) -> str:
-    return f"{reason}: {message}" if message else reason
 
 
 def _used(usage: TokenUsage | None) -> str:

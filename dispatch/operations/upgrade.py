@@ -14,6 +14,6 @@ def upgrade(settings: Settings) -> None:
     if not database_url:
         raise Invalid(
             "DATABASE_URL is not set.",
-            next_step="Set it to the Postgres to migrate; `arbe up` migrates its own by itself.",
+            next_step="Set it to the Postgres to migrate; `arbe up` migrates its own.",
         )
     runner.upgrade(database_url)

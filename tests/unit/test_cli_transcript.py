@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from dispatch.cli.transcript import Transcript
 from dispatch.cli.turns import Turns
+from dispatch.models import endings
 from dispatch.payloads import KnownPayload
 from dispatch.payloads.chat import Author, Chat
 from dispatch.payloads.llm import Assistant, Chunk, ToolResult
@@ -24,6 +25,7 @@ ENTRY = "001700000000000_0000000001"
 DISPATCH = f"{ENTRY}.0"
 MESSAGE = f"{DISPATCH}:1:1"
 CALL = f"{MESSAGE}:call"
+LOST = Failed(dispatch_id=DISPATCH, run_id="r", reason="orphaned")
 
 
 def rendered(payloads: Sequence[KnownPayload]) -> str:
@@ -171,14 +173,15 @@ def test_a_lost_worker_is_told_and_its_failure_is_the_outcome() -> None:
         RunLost(dispatch_id=DISPATCH, run_id="r", attempt=1, not_before=0),
         started(attempt=2),
         *words("Half a"),
-        Failed(dispatch_id=DISPATCH, run_id="r", reason="orphaned"),
+        LOST,
         SessionOrphaned(dispatch_id=DISPATCH, reason="orphaned"),
     ]
     assert rendered(events).splitlines()[2:] == [
         "· attempt 1 was lost with its worker; it is tried again",
         "· @demo starts, attempt 2",
         "@demo: Half a ",
-        "✗ failed: orphaned",
+        f"✗ failed (orphaned): {endings.explain(LOST)[0]}",
+        f"  {endings.explain(LOST)[1]}",
         "· the session was orphaned (orphaned)",
     ]
 
