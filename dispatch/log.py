@@ -31,13 +31,21 @@ def _scrub_event(
     return event
 
 
+def _naming(process: str) -> structlog.typing.Processor:
+    def name(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Any:
+        event["process"] = process
+        return event
+
+    return name
+
+
 def configure(*, level: str, as_json: bool, process: str) -> None:
     """Send structlog's and the standard library's logs to stderr through one pipeline.
 
     Args: process: "api", "worker", "beat" …, a field of every line.
     """
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _naming(process),
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -63,7 +71,6 @@ def configure(*, level: str, as_json: bool, process: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    structlog.contextvars.bind_contextvars(process=process)
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

@@ -46,7 +46,10 @@ app.conf.update(
 process: Final = bootstrap.Process(settings)
 
 
+# worker_init comes before Celery's own set-up of logging, which then asks us again.
 @signals.setup_logging.connect
+@signals.worker_init.connect
+@signals.beat_init.connect
 def _log_our_way(**_: Any) -> None:
     process_name = "beat" if "beat" in sys.argv else "worker"
     log.configure(level=settings.log_level, as_json=settings.log_json, process=process_name)

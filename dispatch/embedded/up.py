@@ -6,6 +6,7 @@ the folder, so a restart finds everything again. Nothing outside the folder is t
 
 import asyncio
 import contextlib
+import shutil
 import socket
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -100,6 +101,7 @@ def welcome(running: Running) -> str:
     """Say where the system is and what to try first. It shows the token: not for a log."""
     known = running.credentials
     agent = f"@{first_house.DEMO_AGENT}"
+    arbe = _command()
     return f"""
 arbe is up.
 
@@ -107,15 +109,24 @@ arbe is up.
   token   {known.token}
   log     {running.directory / "arbe.log"}
 
-Try, in another terminal:
+Try, in another terminal in this folder:
 
-  export ARBE_URL={known.url} ARBE_TOKEN={known.token}
-  arbe thread entries create {agent} "run: uname -a"
-  arbe thread list
-  arbe thread entries read <thread id>
+  {arbe} thread entries create {agent} "run: uname -a" --follow
+  {arbe} thread list
+  {arbe} thread entries read <thread id>
 
+Elsewhere, first: export ARBE_URL={known.url} ARBE_TOKEN=<the token>
 Ctrl-C stops everything; the data stays in {running.directory}.
 """
+
+
+def _command() -> str:
+    """Return how a person types our command: by its name, if the shell would find it."""
+    if shutil.which("arbe"):
+        return "arbe"
+    beside = Path(sys.executable).parent / "arbe"
+    here = Path.cwd()
+    return str(beside.relative_to(here) if beside.is_relative_to(here) else beside)
 
 
 async def _start_servers(
