@@ -8,7 +8,7 @@ import types
 from pathlib import Path
 from typing import Any
 
-from tests.bench import accept, append, codec, first_event, machine, prune, table
+from tests.bench import accept, append, codec, first_event, followers, machine, prune, table
 from tests.bench.figures import Row
 from tests.bench.stage import Scale, open_stage, tell
 
@@ -16,6 +16,7 @@ MEASUREMENTS: dict[str, types.ModuleType] = {
     "accept": accept,
     "first_event": first_event,
     "append": append,
+    "followers": followers,
     "prune": prune,
     "codec": codec,
 }

@@ -1,7 +1,7 @@
-"""Accepting an entry over HTTP: POST → 201 through the real API, against a bare app with one XADD.
+"""Accepting an entry: POST → 201 through the real API, against a bare app with one XADD.
 
-Every post wakes an agent, so its hint is sent too; no worker takes it. Threads are fresh and few
-posts go to each, since a lane's queue has a limit. The same clients drive both sides.
+Every post wakes an agent, so its hint is sent too; no worker takes it. Threads are fresh and
+few posts go to each, since a lane's queue has a limit. The same clients drive both sides.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Fenced appends against plain XADD, both through `dispatch.streams.connection` (redis-py asyncio).
+"""Fenced appends against plain XADD, both through our `Connection` (redis-py asyncio).
 
 Same bytes, same fields, same connection, on asyncio's own loop as in a worker.
 """
@@ -37,7 +37,7 @@ async def _measure(system: System, scale: Scale) -> list[Row]:
     )
     piped = Row("append, 32 events in one call", "events/s", against="pipeline of 32 XADD")
     many = {
-        tasks: Row(f"append, {tasks} runs at once", "events/s", against=f"{tasks} × {FLOOR}")
+        tasks: Row(f"append, {tasks} runs at once", "events/s", against=f"{tasks} x {FLOOR}")
         for tasks in (16, 128)
     }
     try:

@@ -1,4 +1,4 @@
-"""Reading payloads: decoded and validated by the product, against json.loads, which validates nothing."""
+"""Reading payloads: decoded and validated, against json.loads, which validates nothing."""
 
 import json
 import time

@@ -58,13 +58,13 @@ class Goal:
     def text(self, unit: str) -> str:
         sign = "≥" if self.at_least else "≤"
         if self.of == "ratio":
-            return f"{sign} {self.limit:g} ×"
+            return f"{sign} {self.limit:g} x"
         return f"{self.of} {sign} {self.limit:g} {unit}".rstrip()
 
     def missed_by(self, value: float) -> float:
         """Return how far the value is off, as a part of the limit; 0 if the goal is met."""
         over = self.limit - value if self.at_least else value - self.limit
-        return max(0.0, over / self.limit if self.limit else over)
+        return max(0.0, over / self.limit if self.limit else over / value if value else 0.0)
 
 
 @dataclass

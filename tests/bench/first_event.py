@@ -1,4 +1,4 @@
-"""From the POST to what a follower sees of the run, on an idle system: API, Redis, one real worker.
+"""From the POST to what a follower sees of the run: API, Redis, one real worker, all idle.
 
 The floor has no HTTP, no record and no framework: LPUSH, a process on BRPOP that XADDs, and a
 follower on XREAD. Between two posts there is a pause, as between two people's messages.
@@ -18,6 +18,7 @@ from tests.bench.wire import HttpSocket, RedisSocket, connect, follow_request, p
 from tests.system.houses import found_casa
 
 PAUSE_SECONDS = (0.02, 0.03)
+_random = random.Random(1)  # noqa: S311 — pauses, not secrets
 BODY = b'{"text":"ping"}'
 STARTED, CHUNK = b'"signal.dispatch.started"', b'"pi.chunk"'
 ENDED = b'"signal.dispatch.completed"'
@@ -28,18 +29,21 @@ def measure(stage: Stage, scale: Scale) -> list[Row]:
     goals = (Goal("p50", 5.0), Goal("p99", 25.0))
     started = Row("POST → run started, at a follower", "ms", goals, against=FLOOR)
     chunk = Row("POST → first chunk, at a follower", "ms", against=FLOOR)
-    with stage.system("first_event") as system:
-        with _ours(system) as ours, closing(_Floor(system)) as floor:
-            for _ in range(scale.of(20, 2)):
-                ours.post()
-                floor.post()
-            for number in range(scale.rounds):
-                tell(f"first event: round {number + 1} of {scale.rounds}")
-                posts = scale.of(80, 3)
-                floors = [floor.post() for _ in range(posts)]
-                seen = [ours.post() for _ in range(posts)]
-                started.add(ours=[each[0] for each in seen], floor=floors)
-                chunk.add(ours=[each[1] for each in seen], floor=floors)
+    with (
+        stage.system("first_event") as system,
+        _ours(system) as ours,
+        closing(_Floor(system)) as floor,
+    ):
+        for _ in range(scale.of(20, 2)):
+            ours.post()
+            floor.post()
+        for number in range(scale.rounds):
+            tell(f"first event: round {number + 1} of {scale.rounds}")
+            posts = scale.of(80, 3)
+            floors = [floor.post() for _ in range(posts)]
+            seen = [ours.post() for _ in range(posts)]
+            started.add(ours=[each[0] for each in seen], floor=floors)
+            chunk.add(ours=[each[1] for each in seen], floor=floors)
     return [started, chunk]
 
 
@@ -71,7 +75,7 @@ class _Ours:
 
     def post(self) -> tuple[float, float]:
         """Post once; return milliseconds until the start and the first chunk were seen."""
-        time.sleep(random.uniform(*PAUSE_SECONDS))
+        time.sleep(_random.uniform(*PAUSE_SECONDS))
         began = time.perf_counter()
         self._client.socket.sendall(self._request)
         seen = self._seen(dict.fromkeys((STARTED, CHUNK, ENDED), 0.0))
@@ -108,7 +112,7 @@ class _Floor:
         self._last = b"0-0"
 
     def post(self) -> float:
-        time.sleep(random.uniform(*PAUSE_SECONDS))
+        time.sleep(_random.uniform(*PAUSE_SECONDS))
         self._follower.send("XREAD", "BLOCK", "0", "STREAMS", floor_worker.STREAM, self._last)
         began = time.perf_counter()
         self._poster.send("LPUSH", floor_worker.QUEUE, BODY)

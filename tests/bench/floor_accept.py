@@ -1,4 +1,4 @@
-"""The least that accepts an entry over HTTP: a Starlette route and one XADD, on our uvicorn settings."""
+"""The least that accepts an entry: a Starlette route and one XADD, on our uvicorn settings."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A load client for many connections: one request at a time each, kept alive, no parsing to spare.
+"""A load client for many connections: one request at a time each, kept alive, little parsing.
 
 It runs beside the server on the same core and counts against both sides alike.
 """

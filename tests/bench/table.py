@@ -35,7 +35,8 @@ def show(rows: Sequence[Row], facts: dict[str, Any]) -> None:
         console = Console(width=WIDTH)
     console.print(table)
     console.print(
-        f"{facts['cpu']}, {facts['cores']} cores, load {facts['load']} → {facts['load_after']}; "
+        f"{facts['cpu']}, {facts['cores']} cores, "
+        f"load {facts['load']} → {facts['load_after']}; "
         f"Python {facts['python']}, Redis {facts['redis']}, Postgres {facts['postgres']}; "
         f"AOF everysec, fsync on; {facts['rounds']} rounds, floor and ours in turn.",
         style="dim",
