@@ -21,6 +21,11 @@ from dispatch.streams.topics import Ending
 from tests.streams.followed import Writer, following, wait_until
 
 
+@pytest.fixture
+def stream_settings(stream_url: str) -> Settings:
+    return Settings(stream_url=SecretStr(stream_url))
+
+
 @pytest_asyncio.fixture
 async def connection(stream_url: str) -> AsyncIterator[Connection]:
     opened = Connection(stream_url, timeout_seconds=5)
