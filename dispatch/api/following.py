@@ -28,12 +28,14 @@ class Following(msgspec.Struct, frozen=True):
     async def begin(self, after: EntryId, receive: Receive) -> AsyncGenerator["Watched"]:
         """Follow until the block is left; `Ending.LEFT` once the client hangs up.
 
-        Raises: as `Feed.follow`.
+        Raises: as `Feed.follow`; TimeoutError, if the block stops asking for more: then its
+            client does not read. One clock for that is much cheaper than one for each send.
         """
         async with self.feed.follow(self.thread_id, after) as follower:
             watcher = asyncio.create_task(_watch(receive, follower))
             try:
-                yield Watched(follower, self)
+                async with asyncio.timeout(None) as stalled:
+                    yield Watched(follower, self, stalled)
             finally:
                 watcher.cancel()
 
@@ -41,12 +43,16 @@ class Following(msgspec.Struct, frozen=True):
 class Watched:
     """A follower that keeps asking whether it may still read."""
 
-    def __init__(self, follower: Follower, following: Following) -> None:
+    def __init__(
+        self, follower: Follower, following: Following, stalled: asyncio.Timeout
+    ) -> None:
         self._follower = follower
         self._interval = following.settings.authorization_cache_seconds
         self._still_allowed = following.still_allowed
+        self._stalled = stalled
         self._loop = asyncio.get_running_loop()
-        self._check_at = self._loop.time() + self._interval
+        self._check_at = 0.0
+        self._wind(self._loop.time())
 
     @property
     def cursor(self) -> EntryId:
@@ -64,9 +70,14 @@ class Watched:
             if now >= self._check_at:
                 if not await self._still_allowed():
                     return Ending.LEFT
-                self._check_at = now + self._interval
+                self._wind(now)
             if answer is not None or now >= until:
                 return answer
+
+    def _wind(self, now: float) -> None:
+        # `next` comes by at `check_at`, unless its caller hangs in sending: it gets as long anew.
+        self._check_at = now + self._interval
+        self._stalled.reschedule(now + 2 * self._interval)
 
 
 async def _watch(receive: Receive, follower: Follower) -> None:

@@ -29,6 +29,8 @@ from dispatch.streams.batches import Batch
 from dispatch.streams.topics import Ending
 
 _FAREWELL_SECONDS: Final = 1.0
+_CURSOR_SECONDS: Final = 1.0
+"""How long the cursor is taken for unchanged: much less than the interval it counts."""
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _GONE: Final = b'event: gone\ndata:{"code":"gone"}\n\n'
 
@@ -63,19 +65,21 @@ class EventStream(Response):
         self._following = following
         self._after = after
         self._given_cursor = cursor
-        self._send_seconds = following.settings.authorization_cache_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Serve. Raises only before the first byte: what `Feed.follow` raises."""
-        async with self._following.begin(self._after, receive) as watched:
-            head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-            await send(head)
-            try:
+        head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        started, last_words = False, b""
+        try:
+            async with self._following.begin(self._after, receive) as watched:
+                await send(head)
+                started = True
                 last_words = await self._run(watched, send)
-            except (ArbeError, TimeoutError) as error:
-                # The client comes back with its cursor and hears the reason as a status.
-                _log.info("follower.cut", cause=type(error).__name__, cursor=watched.cursor)
-                last_words = b""
+        except (ArbeError, TimeoutError) as error:
+            if not started:
+                raise
+            # The client comes back with its cursor and hears the reason as a status.
+            _log.info("follower.cut", cause=type(error).__name__)
         await self._end(send, last_words)
 
     async def _run(self, watched: Watched, send: Send) -> bytes:
@@ -84,20 +88,22 @@ class EventStream(Response):
         settings = self._following.settings
         ends_at = loop.time() + settings.sse_seconds
         quiet_at = loop.time()
-        cursor = stream_requests.cursor_after(self._given_cursor)
+        cursor, cursor_at = stream_requests.cursor_after(self._given_cursor), 0.0
         while True:
             answer = await watched.next(until=min(ends_at, quiet_at))
             now = loop.time()
-            cursor = max(cursor, stream_requests.cursor_after(None))
+            if now >= cursor_at:
+                cursor = max(cursor, stream_requests.cursor_after(None))
+                cursor_at = now + _CURSOR_SECONDS
             match answer:
                 case Batch():
-                    await self._send(send, framed(answer, cursor))
+                    await _send(send, framed(answer, cursor))
                 case Ending():
                     return self._last_words(answer, watched.cursor, cursor)
                 case None if now >= ends_at:
                     return b""
                 case None:
-                    await self._send(send, control(watched.cursor, cursor, up_to_date=True))
+                    await _send(send, control(watched.cursor, cursor, up_to_date=True))
             quiet_at = now + settings.keep_alive_seconds
 
     def _last_words(self, ending: Ending, last: EntryId, cursor: int) -> bytes:
@@ -109,11 +115,6 @@ class EventStream(Response):
             case Ending.LAGGING | Ending.CLOSING | Ending.MISSING:
                 return control(last, cursor, up_to_date=False)
 
-    async def _send(self, send: Send, body: bytes) -> None:
-        """Send one piece; TimeoutError for a client that does not read."""
-        async with asyncio.timeout(self._send_seconds):
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-
     @staticmethod
     async def _end(send: Send, last_words: bytes) -> None:
         try:
@@ -124,15 +125,18 @@ class EventStream(Response):
             _log.info("follower.abandoned")
 
 
+async def _send(send: Send, body: bytes) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
 def framed(batch: Batch, cursor: int) -> bytes:
     """Return a batch's data event and its control; made once for all followers."""
-    form = f"sse:{cursor}"
-    found = batch.rendered.get(form)
+    found = batch.rendered.get(cursor)
     if found is None:
         body = _LINE_END.sub(b"\ndata:", batch.json())
         end = control(batch.last_id, cursor, up_to_date=batch.up_to_date)
         found = b"event: data\ndata:%s\nid: %s\n\n%s" % (body, batch.last_id.encode(), end)
-        batch.rendered[form] = found
+        batch.rendered[cursor] = found
     return found
 
 

@@ -40,7 +40,7 @@ class Batch:
         """Place after the batch: where the next one begins."""
         self.up_to_date = up_to_date
         """True: nothing more was there when it was made."""
-        self.rendered: dict[str, bytes] = {}
+        self.rendered: dict[str | int, bytes] = {}
         """What was made from it, by form: each form is made once for all followers."""
 
     def json(self) -> bytes:
