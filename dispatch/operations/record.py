@@ -12,6 +12,7 @@ from dispatch.ids import MemberId, ThreadId
 from dispatch.models.houses import Caller
 from dispatch.models.threads import ThreadAccess
 from dispatch.operations.remembered import Remembered
+from dispatch.operations.visible_threads import VisibleThreads
 from dispatch.stores.postgres import engine
 from dispatch.streams.connection import Connection
 from dispatch.streams.scripts import Scripts
@@ -43,6 +44,8 @@ class Record:
         self.accesses: Remembered[tuple[MemberId, ThreadId], ThreadAccess] = Remembered(
             ttl_seconds
         )
+
+        self.visible = VisibleThreads(self.members)
 
     def forget(self) -> None:
         """Drop what is remembered about tokens and threads, after a change made here."""

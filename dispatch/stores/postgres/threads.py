@@ -4,7 +4,7 @@ Status, usage and watermark are written by `project` alone, under the worker's r
 go back in time. Nothing here knows whether a stream exists.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -169,6 +169,14 @@ async def list_running(
         statement = statement.where(threads.c.id > after_id)
     found = await conn.execute(statement.limit(limit))
     return tuple(rows.thread(row) for row in found.mappings())
+
+
+async def list_visible(
+    conn: AsyncConnection, *, thread_ids: Collection[ThreadId]
+) -> frozenset[ThreadId]:
+    """Return those of the threads that the caller sees."""
+    found = await conn.scalars(sa.select(threads.c.id).where(threads.c.id.in_(thread_ids)))
+    return frozenset(map(ThreadId, found))
 
 
 async def update(
