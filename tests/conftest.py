@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from dispatch import config
 from dispatch.embedded import launch
 from dispatch.embedded.postgres import Postgres
 from dispatch.embedded.redis import Redis
+
+# A run in the background ignores SIGINT, and so would the processes whose Ctrl-C we test.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MIGRATIONS = "dispatch.stores.postgres.migrations.runner"
 STOP_SECONDS = 20.0
