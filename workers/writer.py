@@ -14,7 +14,7 @@ import msgspec
 
 from dispatch import clock, log, payloads
 from dispatch.config import Settings
-from dispatch.errors import Fenced, TooLarge, Unavailable
+from dispatch.errors import Fenced, Invalid, TooLarge, Unavailable
 from dispatch.ids import EntryId, WorkerId
 from dispatch.payloads.llm import Assistant, Chunk, ToolResult
 from dispatch.payloads.signals import Terminal
@@ -75,8 +75,11 @@ class RunWriter:
     async def emit(self, payload: payloads.LLMPayload) -> None:
         """Append an event; a chunk may wait up to `chunk_seconds` first.
 
-        Raises: Fenced (the run must end), TooLarge, Conflict (`stream_full`).
+        Raises: Fenced (the run must end), TooLarge, Conflict (`stream_full`); Invalid for what
+        is not an agent's to say: signals are the record's own.
         """
+        if not payloads.is_llm_payload(payload):
+            raise Invalid(f"An agent cannot append '{payloads.type_of(payload)}'.")
         if isinstance(payload, Chunk):
             await self._gather(payload)
             return
