@@ -16,6 +16,7 @@ from dispatch.config import Settings
 from dispatch.stores.postgres.migrations import runner
 from tests.system.houses import Casa, found_casa
 from tests.system.processes import Processes
+from tests.system.rabbitmq import RabbitMQ, why_not
 
 DATABASE = "arbe_system"
 SHORT_CLOCKS = {
@@ -49,18 +50,41 @@ def system_settings(postgres_url: str, stream_url: str) -> Iterator[Settings]:
         )
 
 
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[RabbitMQ]:
+    """A private RabbitMQ node; ask for it by `on_both_brokers` or the marker `rabbitmq`."""
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    node = RabbitMQ()
+    try:
+        node.start()
+        yield node
+    finally:
+        node.end()
+
+
 @pytest.fixture
-def processes(system_settings: Settings, tmp_path: Path) -> Iterator[Processes]:
+def system(request: pytest.FixtureRequest, system_settings: Settings) -> Settings:
+    """The system's settings over the broker a test is parametrised with; Redis by default."""
+    if getattr(request, "param", "redis") == "redis":
+        return system_settings
+    node: RabbitMQ = request.getfixturevalue("rabbitmq")
+    return system_settings.model_copy(update={"broker_url": SecretStr(node.url)})
+
+
+@pytest.fixture
+def processes(system: Settings, tmp_path: Path) -> Iterator[Processes]:
     """Processes of one test; what it leaves behind is ended."""
-    started = Processes(system_settings, tmp_path)
+    started = Processes(system, tmp_path)
     yield started
     started.end_all()
 
 
 @pytest_asyncio.fixture
-async def casa(system_settings: Settings) -> AsyncIterator[Casa]:
+async def casa(system: Settings) -> AsyncIterator[Casa]:
     """A fresh house with an owner and a demo agent, and a record to look at it with."""
-    async with found_casa(system_settings) as made:
+    async with found_casa(system) as made:
         yield made
 
 

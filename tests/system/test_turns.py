@@ -4,8 +4,7 @@ import signal
 
 from dispatch import payloads
 from dispatch.operations import delete_thread
-from dispatch.streams.connection import Connection
-from dispatch.task_names import TURNS_QUEUE
+from tests.system import brokers
 from tests.system.houses import Casa
 from tests.system.processes import Processes
 
@@ -14,6 +13,7 @@ COMPLETED = "signal.dispatch.completed"
 ORPHANED = "signal.thread.pi_session_orphaned"
 
 
+@brokers.on_both
 async def test_an_entry_becomes_a_turn_on_the_stream(casa: Casa, processes: Processes) -> None:
     processes.start_worker()
     thread_id = await casa.dm()
@@ -28,6 +28,7 @@ async def test_an_entry_becomes_a_turn_on_the_stream(casa: Casa, processes: Proc
     assert again.entry_id > accepted.entry_id
 
 
+@brokers.on_both
 async def test_a_killed_worker_leaves_a_failed_thread_that_says_why(
     casa: Casa, processes: Processes
 ) -> None:
@@ -65,12 +66,13 @@ async def test_a_run_that_died_before_any_effect_is_tried_again(
     assert types.count("pi.assistant") == 1
 
 
+@brokers.on_both
 async def test_a_turn_runs_though_the_broker_lost_its_message(
     casa: Casa, processes: Processes
 ) -> None:
     thread_id = await casa.dm()
     await casa.post(thread_id, "hello")
-    await lose_the_hint(casa)
+    brokers.lose_the_hints(casa.record.settings)
     processes.start_worker()
     await casa.wait(thread_id, lambda types: COMPLETED in types)
 
@@ -95,6 +97,7 @@ async def test_deleting_a_running_thread_leaves_no_key_but_a_tombstone(
     assert processes.end(worker, by=signal.SIGTERM) == 0
 
 
+@brokers.on_both
 async def test_a_drained_worker_gives_back_what_it_did_not_touch(
     casa: Casa, processes: Processes
 ) -> None:
@@ -119,12 +122,3 @@ async def test_a_drained_worker_gives_back_what_it_did_not_touch(
     ]
     assert attempts == [1, 1]
     await casa.wait_status(touched, "open")
-
-
-async def lose_the_hint(casa: Casa) -> None:
-    """Empty the broker's Redis once the hint is there, as a broker without persistence dies."""
-    broker = Connection(casa.record.settings.broker, timeout_seconds=5)
-    while not await broker.call("LLEN", TURNS_QUEUE):
-        pass
-    await broker.call("FLUSHDB")
-    await broker.close()

@@ -1,0 +1,31 @@
+"""What tests do to a broker, whichever it is."""
+
+from typing import Final
+
+import pytest
+from kombu import Connection
+
+from dispatch import task_names, transport
+from dispatch.config import Settings
+
+on_both: Final = pytest.mark.parametrize(
+    "system",
+    ["redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)],
+    indirect=True,
+)
+"""The same promise over Redis and over RabbitMQ."""
+
+
+def purge(settings: Settings, name: str) -> int:
+    """Empty a queue; return how many messages it held."""
+    declaration = transport.queue(name, is_redis=transport.uses_redis(settings))
+    with Connection(settings.broker) as connection:
+        queue = declaration(connection.default_channel)
+        queue.declare()
+        return int(queue.purge())
+
+
+def lose_the_hints(settings: Settings) -> None:
+    """Empty the turns' queue once a hint is there, as a broker without persistence dies."""
+    while not purge(settings, task_names.TURNS_QUEUE):
+        pass
