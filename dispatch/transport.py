@@ -8,6 +8,7 @@ builds ~0.3 ms of headers); a test holds their form against Celery's.
 """
 
 import base64
+import contextlib
 import json
 import threading
 from collections.abc import Sequence
@@ -114,10 +115,21 @@ class Transport:
         with self._lock:
             batch, self._pending = self._pending, []
         try:
-            self._publish(batch)
+            self._publish_or_reconnect(batch)
         except Exception as error:  # noqa: BLE001 - whatever the broker does, the sweep rings again
             self._disconnect()
-            _log.warning("hints.lost", count=len(batch), cause=repr(error))
+            _log.warning("hints.lost", count=len(batch), cause=log.scrub(repr(error)))
+
+    def _publish_or_reconnect(self, batch: list[Hint]) -> None:
+        is_fresh = self._connection is None
+        try:
+            self._publish(batch)
+        except (OperationalError, OSError, *self._app.connection().connection_errors):
+            if is_fresh:
+                raise
+            # A connection that was idle while the broker restarted tells so only now.
+            self._disconnect()
+            self._publish(batch)
 
     def _publish(self, batch: list[Hint]) -> None:
         connection = self._connection or self._connect()
@@ -155,7 +167,8 @@ class Transport:
                 self._declared.add(name)
 
     def _connect(self) -> Connection:
-        self._connection = self._app.connection_for_write()
+        # Nobody would send heartbeats between two hints, and RabbitMQ would hang up.
+        self._connection = self._app.connection_for_write(heartbeat=0)
         self._connection.ensure_connection(max_retries=1, timeout=3)
         self._declared.clear()
         return self._connection
@@ -163,7 +176,8 @@ class Transport:
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            with contextlib.suppress(Exception):  # it may be the broken one
+                connection.close()
 
 
 def queue(name: str, *, is_redis: bool) -> Queue:

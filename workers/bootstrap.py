@@ -42,6 +42,7 @@ class Process:
             target=self._loop.run_forever, name="arbe-turns", daemon=True
         )
         self._background: list[asyncio.Task[None]] = []
+        self._draining = threading.Event()
 
     def start(self) -> None:
         """Start the loop, the connections and the signs of life."""
@@ -56,7 +57,12 @@ class Process:
     def drain(self) -> None:
         """Take no new work and end the runs under way, in the background."""
         _log.info("worker.draining")
+        self._draining.set()
         asyncio.run_coroutine_threadsafe(self.heartbeats.drain(), self._loop)
+
+    def is_draining_within(self, seconds: float) -> bool:
+        """Wait in a pool thread; True, and at once, when this process is told to end."""
+        return self._draining.wait(seconds)
 
     def stop(self) -> None:
         """Leave the record in order and stop the loop."""

@@ -11,15 +11,20 @@ import threading
 from typing import Any, Final
 
 from celery import Celery, signals
+from kombu.asynchronous import get_event_loop
 
 import beat_schedule
 from dispatch import log, transport
 from dispatch.config import Settings
 from workers import bootstrap
 
+_log = log.get(__name__)
 settings: Final = Settings()
 THREAD_STACK_BYTES: Final = 256 * 1024
 """A pool thread only waits for a turn on the loop."""
+
+SLOT_FREED_SECONDS: Final = (0.002, 0.02)
+"""After a task's end its slot is free: at once, or on a loaded machine a little later."""
 
 app = Celery("arbe", include=["workers.tasks"])
 app.conf.update(transport.celery_settings(settings))
@@ -61,8 +66,36 @@ def _log_our_way(**_: Any) -> None:
 @signals.worker_process_init.connect
 @signals.worker_init.connect
 def _start(**_: Any) -> None:
+    _log_our_way()  # Celery sets logging up later, and we speak before that
     threading.stack_size(THREAD_STACK_BYTES)
     process.start()
+
+
+@signals.worker_ready.connect
+def _ready(**_: Any) -> None:
+    _log.info("worker.ready")
+
+
+@signals.task_postrun.connect
+def _take_the_next(**_: Any) -> None:
+    """Let a saturated worker look for its next hint now, not at kombu's next tick (0.5 s).
+
+    With `worker_disable_prefetch` nothing else tells the hub that a slot is free. The slot is
+    freed just after this signal, hence the delays; missing it costs no more than the tick.
+    """
+    hub = get_event_loop()
+    if hub is not None and transport.uses_redis(settings):
+        # `call_soon` alone may be called from a pool thread; it wakes the hub since kombu 5.7.
+        hub.call_soon(_look_again, hub)
+
+
+def _look_again(hub: Any) -> None:
+    for delay_seconds in SLOT_FREED_SECONDS:
+        hub.call_later(delay_seconds, _nothing)
+
+
+def _nothing() -> None:
+    """Do nothing: that the hub's poll returned is all."""
 
 
 @signals.worker_shutting_down.connect

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 from celery import Task
+from celery.exceptions import Reject
 
 from dispatch import log, task_names
 from dispatch.errors import ArbeError, Unavailable
@@ -20,56 +21,84 @@ from workers.celery_app import app, process
 from workers.sweeps import prune, reconcile, redeliver
 
 _log = log.get(__name__)
-PRODUCER_RETRY_SECONDS = 5
-"""A producer's message is tried again while a server is away; longer each time."""
+PRODUCER_PAUSE_SECONDS = 1.0
+"""A producer's message is tried again this often while a server is away …"""
+PRODUCER_HOLD_SECONDS = 60.0
+"""… and goes back to the queue after this long: well below the broker's visibility timeout."""
+
+
+class ProducerMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The arguments of `dispatch.post_entry`, by position or by name."""
+
+    thread: UUID
+    text: str
+    key: str | None = None
+    mentions: tuple[str, ...] | None = None
+    service: str = "service"
+    token: str | None = None
 
 
 @app.task(name=task_names.RUN_LANE)
-def run_lane(thread_id: str, lane: str) -> None:
-    """Look at a lane and run what waits in it. Safe to lose, repeat or forge."""
+def run_lane(*arguments: Any, **_: Any) -> None:
+    """Look at a lane (thread id, lane) and run what waits in it. Safe to lose, repeat or forge."""
     try:
-        ref = LaneRef(ThreadId(UUID(thread_id)), AgentId(UUID(lane)))
+        thread_id, lane = (UUID(each) for each in arguments)
     except (ValueError, TypeError, AttributeError):
         _log.warning("hint.malformed")
         return
+    ref = LaneRef(ThreadId(thread_id), AgentId(lane))
     try:
         process.run(turn.run_lane(process.record, process.heartbeats, ref))
-    except Unavailable as error:
-        _log.warning("hint.dropped", cause=str(error), thread_id=thread_id)
+    except ArbeError as error:
+        _log.warning("hint.dropped", cause=str(error), thread_id=str(thread_id))
 
 
 # A producer's message is not a hint: it is acknowledged late, so that a killed worker does not
-# lose it. It is short, and its key makes the repeat harmless.
-@app.task(name=task_names.POST_ENTRY, bind=True, acks_late=True, max_retries=None)
-def post_entry(
-    self: "Task[Any, Any]",
-    thread: str,
-    text: str,
-    key: str | None = None,
-    mentions: list[str] | None = None,
-    service: str = "service",
-    token: str | None = None,
-) -> None:
-    """Post an entry for a service that knows only the broker; repeats make no second one.
+# lose it. Its key makes the repeat harmless. While a server is away it waits in its pool thread:
+# Celery's retry would send a second message through a broker that may be away too, and drop the
+# first if it cannot. No turn could start meanwhile, so no thread is missed.
+@app.task(name=task_names.POST_ENTRY, bind=True, acks_late=True)
+def post_entry(self: "Task[Any, Any]", *arguments: Any, **named: Any) -> None:
+    """Post an entry for a service that knows nothing but the broker. Repeats make no second entry.
 
-    Args: key: idempotency key; by default the message's own id. thread: a full thread id.
+    Args: thread: a full thread id. text. key: idempotency key; by default the message's own id.
+        mentions, service, token: see `post_as_service`.
     """
+    thread_id = str(named.get("thread", *arguments[:1]))[:36]
     try:
-        message = post_as_service.ServiceEntry(
-            thread_id=ThreadId(UUID(thread)),
-            draft=msgspec.convert(
-                {"text": text, "mentions": mentions or []}, Draft, strict=True
-            ),
-            key=key or str(self.request.id),
-            service=service,
-            token=token,
-        )
-        process.run(post_as_service.post_as_service(process.record, message))
-    except Unavailable as error:
-        _log.warning("producer.retried", cause=str(error), thread_id=thread)
-        raise self.retry(countdown=PRODUCER_RETRY_SECONDS) from error
-    except (ArbeError, ValueError, TypeError, AttributeError, msgspec.ValidationError) as error:
-        _log.error("producer.refused", cause=log.scrub(str(error)), thread_id=str(thread))
+        message = _service_entry(arguments, named, key=str(self.request.id))
+        _post_when_possible(message)
+    except (ArbeError, ValueError, TypeError) as error:
+        _log.error("producer.refused", cause=log.scrub(str(error)), thread_id=thread_id)
+
+
+def _service_entry(
+    arguments: tuple[Any, ...], named: dict[str, Any], *, key: str
+) -> post_as_service.ServiceEntry:
+    fields = ProducerMessage.__struct_fields__
+    given = dict(zip(fields, arguments, strict=False)) | named
+    message = msgspec.convert(given, ProducerMessage)
+    return post_as_service.ServiceEntry(
+        thread_id=ThreadId(message.thread),
+        draft=Draft(message.text, mentions=message.mentions or ()),
+        key=message.key or key,
+        service=message.service,
+        token=message.token,
+    )
+
+
+def _post_when_possible(message: post_as_service.ServiceEntry) -> None:
+    for _ in range(int(PRODUCER_HOLD_SECONDS / PRODUCER_PAUSE_SECONDS)):
+        try:
+            process.run(post_as_service.post_as_service(process.record, message))
+        except Unavailable as error:
+            fields = {"cause": str(error), "thread_id": str(message.thread_id)}
+            _log.warning("producer.waits", **fields)
+        else:
+            return
+        if process.is_draining_within(PRODUCER_PAUSE_SECONDS):
+            break
+    raise Reject(reason="a server is away", requeue=True)
 
 
 @app.task(name=task_names.SWEEP_REDELIVER)

@@ -29,3 +29,9 @@ def lose_the_hints(settings: Settings) -> None:
     """Empty the turns' queue once a hint is there, as a broker without persistence dies."""
     while not purge(settings, task_names.TURNS_QUEUE):
         pass
+
+
+def depth(settings: Settings, name: str) -> int:
+    """Return how many messages wait in a queue, as the broker says."""
+    with Connection(settings.broker) as connection:
+        return int(connection.default_channel.queue_declare(name, passive=True).message_count)
