@@ -66,7 +66,9 @@ _REDIS_OPTIONS: Final = {
     "socket_keepalive": True,
     "health_check_interval": 5,
     "priority_steps": [0],
-    "visibility_timeout": 3600,
+    # Hints are acked before they run; only producers' messages are held, 60 s at most. A killed
+    # worker's message comes back after this. (No countdown may ever be longer: Celery's trap.)
+    "visibility_timeout": 180,
     "unacked_restore_interval": 10,
     "unacked_restore_throttle": 1,
 }

@@ -16,7 +16,7 @@ from kombu.asynchronous import get_event_loop
 import beat_schedule
 from dispatch import log, transport
 from dispatch.config import Settings
-from workers import bootstrap
+from workers import bootstrap, redis_broker
 
 _log = log.get(__name__)
 settings: Final = Settings()
@@ -26,6 +26,7 @@ THREAD_STACK_BYTES: Final = 256 * 1024
 SLOT_FREED_SECONDS: Final = (0.002, 0.02)
 """After a task's end its slot is free: at once, or on a loaded machine a little later."""
 
+redis_broker.install()
 app = Celery("arbe", include=["workers.tasks"])
 app.conf.update(transport.celery_settings(settings))
 app.conf.update(
