@@ -82,6 +82,7 @@ class Transport:
         self._app = Celery("arbe-producer", set_as_current=False)
         self._app.conf.update(celery_settings(settings))
         self._is_redis = uses_redis(settings)
+        self._broker_errors = _broker_errors(self._app)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="arbe-hints")
         self._lock = threading.Lock()
         self._pending: list[Hint] = []
@@ -105,7 +106,7 @@ class Transport:
         try:
             with self._app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, timeout=3)
-        except (OperationalError, OSError) as error:
+        except self._broker_errors as error:
             raise Unavailable("The broker", cause=type(error).__name__) from error
 
     def close(self) -> None:
@@ -126,7 +127,7 @@ class Transport:
         is_fresh = self._connection is None
         try:
             self._publish(batch)
-        except (OperationalError, OSError, *self._app.connection().connection_errors):
+        except self._broker_errors:
             if is_fresh:
                 raise
             # A connection that was idle while the broker restarted tells so only now.
@@ -180,6 +181,13 @@ class Transport:
         if connection is not None:
             with contextlib.suppress(Exception):  # it may be the broken one
                 connection.close()
+
+
+def _broker_errors(app: Celery) -> tuple[type[BaseException], ...]:
+    """Return what a broker that is away, or refuses us, raises here; connects to nothing."""
+    connection = app.connection_for_write()
+    errors = *connection.connection_errors, *connection.channel_errors
+    return (OperationalError, OSError, *errors)
 
 
 def queue(name: str, *, is_redis: bool) -> Queue:

@@ -17,8 +17,9 @@ class Channel(redis.Channel):
     """Drops what is no message; its sender gets no second chance, as with any forged hint."""
 
     def _brpop_read(self, **options: Any) -> Any:
+        kombus: Any = super()  # its stub leaves this out
         try:
-            return super()._brpop_read(**options)
+            return kombus._brpop_read(**options)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             # It is off the list already, so nobody will meet it again.
             _log.error("message.malformed", cause=type(error).__name__)

@@ -44,11 +44,13 @@ class Processes:
         self.running.append(process)
         return process
 
-    def start_worker(self, *, queues: str = "", **environment: str) -> subprocess.Popen[bytes]:
+    def start_worker(
+        self, *, queues: str = "", concurrency: int = 20, **environment: str
+    ) -> subprocess.Popen[bytes]:
         """Start a worker process."""
         return self.start(
             *("celery", "-q", "-A", "workers.celery_app", "worker", "-P", "threads"),
-            *("-c", "20", "--without-gossip", "--without-mingle", "-l", "WARNING"),
+            *("-c", str(concurrency), "--without-gossip", "--without-mingle", "-l", "WARNING"),
             *(("-Q", queues) if queues else ()),
             **environment,
         )
@@ -57,7 +59,7 @@ class Processes:
         """Start a beat process."""
         return self.start(
             *("celery", "-q", "-A", "workers.celery_app", "beat", "-l", "WARNING"),
-            *("-s", str(self.folder / "beat"), "--pidfile="),
+            *("-s", str(self.folder / f"beat-{len(self.running)}"), "--pidfile="),
             **environment,
         )
 

@@ -5,9 +5,10 @@ import uuid
 import pytest
 from pytest_celery import CeleryTestSetup
 
-from dispatch import task_names
+from dispatch import task_names, transport
 from dispatch.streams import lanes
 from tests.system.houses import Casa
+from tests.system.rabbitmq import CONSUMER_TIMEOUT_MS
 
 STARTED = "signal.dispatch.started"
 COMPLETED = "signal.dispatch.completed"
@@ -38,6 +39,7 @@ async def test_repeated_and_forged_hints_run_nothing_twice_and_end_nobody(
 ) -> None:
     assert celery_setup.ready()
     worker = celery_setup.worker
+    celery_setup.app.conf.update(transport.celery_settings(casa.record.settings))
     thread_id = await casa.dm()
     await casa.post(thread_id, "mute: 1")
     for _ in range(5):
@@ -47,7 +49,7 @@ async def test_repeated_and_forged_hints_run_nothing_twice_and_end_nobody(
     ring(celery_setup, "no thread", "no lane")
     ring(celery_setup, {"a": []}, ["b"], "c")
     ring(celery_setup, str(uuid.uuid4()), str(casa.agent.id))
-    celery_setup.app.send_task(task_names.RUN_LANE, kwargs={"x": 1}, queue=task_names.TURNS_QUEUE)
+    ring(celery_setup, x=1)
     celery_setup.app.send_task("os.system", args=["true"], queue=task_names.TURNS_QUEUE)
     await casa.wait(thread_id, lambda types: COMPLETED in types)
     await casa.post(thread_id, "hello")
@@ -75,6 +77,23 @@ async def test_a_turn_goes_on_while_its_broker_restarts(
     await casa.wait(thread_id, lambda types: types.count(COMPLETED) == 2)
     assert celery_setup.worker.container.life.pid == pid
     assert celery_setup.worker.container.status == "running"
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.parametrize("celery_broker", ["rabbitmq"], indirect=True)
+async def test_rabbitmqs_consumer_timeout_ends_no_turn(
+    celery_setup: CeleryTestSetup, casa: Casa
+) -> None:
+    assert celery_setup.ready()
+    pid = celery_setup.worker.container.life.pid
+    thread_id = await casa.dm()
+    await casa.post(thread_id, f"mute: {CONSUMER_TIMEOUT_MS / 1000 + 2}")
+    types = await casa.wait(thread_id, lambda types: COMPLETED in types)
+    assert types.count(STARTED) == 1
+    await casa.post(thread_id, "hello")
+    await casa.wait(thread_id, lambda types: types.count(COMPLETED) == 2)
+    assert celery_setup.worker.container.life.pid == pid
+    assert "onnection to broker lost" not in celery_setup.worker.logs()
 
 
 async def test_what_is_no_message_at_all_is_dropped_and_the_next_hint_runs(
@@ -105,5 +124,7 @@ async def test_a_worker_that_is_killed_and_started_again_takes_the_next_hint(
     assert types.count(STARTED) == 1
 
 
-def ring(setup: CeleryTestSetup, *arguments: object) -> None:
-    setup.app.send_task(task_names.RUN_LANE, args=arguments, queue=task_names.TURNS_QUEUE)
+def ring(setup: CeleryTestSetup, *arguments: object, **named: object) -> None:
+    setup.app.send_task(
+        task_names.RUN_LANE, args=arguments, kwargs=named, queue=task_names.TURNS_QUEUE
+    )

@@ -1,0 +1,76 @@
+"""Two beats at once, no beat at all, and a worker that has no slot free."""
+
+import signal
+import statistics
+
+from dispatch import payloads
+from tests.system import brokers
+from tests.system.houses import Casa
+from tests.system.processes import Processes
+
+STARTED = "signal.dispatch.started"
+COMPLETED = "signal.dispatch.completed"
+KEEPER_OFF = {"ARBE_KEEPER_SECONDS": "3600"}
+TURNS = 8
+
+
+@brokers.on_both
+async def test_two_beats_at_once_repair_everything_and_run_nothing_twice(
+    casa: Casa, processes: Processes
+) -> None:
+    lost, broken = await casa.dm(), await casa.dm()
+    await casa.post(lost, "mute: 4")
+    brokers.lose_the_hints(casa.record.settings)
+    doomed = processes.start_worker(**KEEPER_OFF)
+    await casa.post(broken, "mute: 3")
+    await casa.wait(broken, lambda types: STARTED in types)
+    processes.end(doomed, by=signal.SIGKILL)
+    processes.start_worker(**KEEPER_OFF)
+    processes.start_beat()
+    processes.start_beat()
+    await casa.wait(lost, lambda types: COMPLETED in types)
+    await casa.wait(broken, lambda types: COMPLETED in types)
+    assert (await casa.types(lost)).count(STARTED) == 1
+    types = await casa.types(broken)
+    assert types.count(STARTED) == 2
+    assert types.count("signal.dispatch.run_lost") == 1
+    assert types.count("pi.assistant") == types.count(COMPLETED) == 1
+
+
+async def test_without_any_beat_lost_hints_and_dead_workers_are_found_too(
+    casa: Casa, processes: Processes
+) -> None:
+    lost, broken = await casa.dm(), await casa.dm()
+    doomed = processes.start_worker()
+    await casa.post(broken, "mute: 3")
+    await casa.wait(broken, lambda types: STARTED in types)
+    processes.end(doomed, by=signal.SIGKILL)
+    await casa.post(lost, "hello")
+    brokers.lose_the_hints(casa.record.settings)
+    processes.start_worker()
+    await casa.wait(lost, lambda types: COMPLETED in types)
+    types = await casa.wait(broken, lambda types: COMPLETED in types)
+    assert types.count("pi.assistant") == types.count(COMPLETED) == 1
+
+
+async def test_a_saturated_worker_takes_the_next_hint_when_a_turn_ends(
+    casa: Casa, processes: Processes
+) -> None:
+    processes.start_worker(concurrency=1, **KEEPER_OFF)
+    threads = [await casa.dm() for _ in range(TURNS)]
+    for thread_id in threads:
+        await casa.post(thread_id, "mute: 0.3")
+    started, ended = [], []
+    for thread_id in threads:
+        await casa.wait(thread_id, lambda types: COMPLETED in types)
+        for entry in await casa.entries(thread_id):
+            if isinstance(entry.payload, payloads.Started):
+                started.append(entry.at)
+            if isinstance(entry.payload, payloads.Completed):
+                ended.append(entry.at)
+    pauses = [
+        next_start - end
+        for end, next_start in zip(sorted(ended), sorted(started)[1:], strict=False)
+    ]
+    print("pauses", pauses)
+    assert statistics.median(pauses) < 150
