@@ -32,9 +32,7 @@ def test_a_hint_reads_like_celerys_own_message(broker: Settings) -> None:
     with Celery("any", set_as_current=False) as app:
         app.conf.update(transport.celery_settings(broker))
         arguments = (str(HINT.thread_id), str(HINT.lane))
-        app.send_task(
-            task_names.RUN_LANE, args=arguments, queue=HINT.queue, ignore_result=True
-        )
+        app.send_task(task_names.RUN_LANE, args=arguments, queue=HINT.queue, ignore_result=True)
         theirs = received(broker, app)
         bell = transport.Transport(broker)
         bell.ring([HINT])
