@@ -67,7 +67,6 @@ def _log_our_way(**_: Any) -> None:
 @signals.worker_process_init.connect
 @signals.worker_init.connect
 def _start(**_: Any) -> None:
-    _log_our_way()  # Celery sets logging up later, and we speak before that
     threading.stack_size(THREAD_STACK_BYTES)
     process.start()
 

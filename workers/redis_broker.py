@@ -19,7 +19,7 @@ class Channel(redis.Channel):
     def _brpop_read(self, **options: Any) -> Any:
         kombus: Any = super()  # its stub leaves this out
         try:
-            return kombus._brpop_read(**options)
+            return kombus._brpop_read(**options)  # noqa: SLF001 - where kombu decodes
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             # It is off the list already, so nobody will meet it again.
             _log.error("message.malformed", cause=type(error).__name__)

@@ -40,7 +40,7 @@ class ProducerMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @app.task(name=task_names.RUN_LANE)
 def run_lane(*arguments: Any, **_: Any) -> None:
-    """Look at a lane (thread id, lane) and run what waits in it. Safe to lose, repeat or forge."""
+    """Run what waits in a lane (thread id, agent id). Safe to lose, repeat or forge."""
     try:
         thread_id, lane = (UUID(each) for each in arguments)
     except (ValueError, TypeError, AttributeError):
@@ -54,12 +54,12 @@ def run_lane(*arguments: Any, **_: Any) -> None:
 
 
 # A producer's message is not a hint: it is acknowledged late, so that a killed worker does not
-# lose it. Its key makes the repeat harmless. While a server is away it waits in its pool thread:
-# Celery's retry would send a second message through a broker that may be away too, and drop the
-# first if it cannot. No turn could start meanwhile, so no thread is missed.
+# lose it. Its key makes the repeat harmless. While a server is away it waits in its pool
+# thread: Celery's retry would send a second message through a broker that may be away too, and
+# drop the first if it cannot. No turn could start meanwhile, so no thread is missed.
 @app.task(name=task_names.POST_ENTRY, bind=True, acks_late=True)
 def post_entry(self: "Task[Any, Any]", *arguments: Any, **named: Any) -> None:
-    """Post an entry for a service that knows nothing but the broker. Repeats make no second entry.
+    """Post an entry for a service that knows only the broker; repeats make no second one.
 
     Args: thread: a full thread id. text. key: idempotency key; by default the message's own id.
         mentions, service, token: see `post_as_service`.

@@ -18,7 +18,6 @@ from tests.system.houses import Casa, found_casa
 from tests.system.processes import Processes
 from tests.system.rabbitmq import RabbitMQ, why_not
 
-DATABASE = "arbe_system"
 SHORT_CLOCKS = {
     "ARBE_HEARTBEAT_SECONDS": "0.5",
     "ARBE_WORKER_DEAD_SECONDS": "2",
@@ -33,26 +32,23 @@ SHORT_CLOCKS = {
 
 
 @pytest.fixture(scope="session")
-def system_settings(postgres_url: str, stream_url: str) -> Iterator[Settings]:
-    """Settings of the system under test; clocks go through the environment, as for users."""
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"drop database if exists {DATABASE} with (force)")
-        connection.execute(f"create database {DATABASE}")
-    database_url = urlunsplit(urlsplit(postgres_url)._replace(path=f"/{DATABASE}"))
-    runner.upgrade(database_url)
+def short_clocks() -> Iterator[None]:
+    """The clocks go through the environment, as for users."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SHORT_CLOCKS.items():
             patch.setenv(name, value)
-        yield Settings(
-            database_url=SecretStr(database_url),
-            stream_url=SecretStr(with_db(stream_url, 5)),
-            broker_url=SecretStr(with_db(stream_url, 6)),
-        )
+        yield
+
+
+@pytest.fixture(scope="session")
+def system_settings(postgres_url: str, stream_url: str, short_clocks: None) -> Settings:
+    """Settings of the system whose processes each test starts and kills itself."""
+    return new_system(postgres_url, stream_url, name="arbe_system", first_db=5)
 
 
 @pytest.fixture(scope="session")
 def rabbitmq() -> Iterator[RabbitMQ]:
-    """A private RabbitMQ node; ask for it by `on_both_brokers` or the marker `rabbitmq`."""
+    """A private RabbitMQ node; its tests carry the marker `rabbitmq`."""
     reason = why_not()
     if reason:
         pytest.skip(reason)
@@ -101,21 +97,42 @@ class RunningSystem:
 
 @pytest_asyncio.fixture(scope="session")
 async def running_system(
-    system_settings: Settings, tmp_path_factory: pytest.TempPathFactory
+    postgres_url: str,
+    stream_url: str,
+    short_clocks: None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[RunningSystem]:
-    """One API and one worker for all tests that only talk to the system."""
-    started = Processes(system_settings, tmp_path_factory.mktemp("running"))
+    """One API and one worker for all tests that only talk to a system.
+
+    It shares nothing with `system_settings`: its worker would take what other tests lose.
+    """
+    settings = new_system(postgres_url, stream_url, name="arbe_running", first_db=8)
+    started = Processes(settings, tmp_path_factory.mktemp("running"))
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     started.start("dispatch.api", ARBE_API_PORT=str(port))
     started.start_worker()
     try:
-        async with found_casa(system_settings) as casa:
+        async with found_casa(settings) as casa:
             async with Client(url, casa.token, patience_seconds=30) as client:
                 assert (await client.health())["status"] == "ok"
-            yield RunningSystem(url, casa.token, system_settings.broker, "@demo")
+            yield RunningSystem(url, casa.token, settings.broker, "@demo")
     finally:
         started.end_all()
+
+
+def new_system(postgres_url: str, stream_url: str, *, name: str, first_db: int) -> Settings:
+    """Make an empty database; return settings with it and with two Redis databases."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"drop database if exists {name} with (force)")
+        connection.execute(f"create database {name}")
+    database_url = urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
+    runner.upgrade(database_url)
+    return Settings(
+        database_url=SecretStr(database_url),
+        stream_url=SecretStr(with_db(stream_url, first_db)),
+        broker_url=SecretStr(with_db(stream_url, first_db + 1)),
+    )
 
 
 def free_port() -> int:

@@ -48,7 +48,7 @@ class LocalRedis(RedisContainer):
     def kill(self, signal: str | int | None = None) -> None:
         self.life.kill(signal)
 
-    def restart(self, timeout: int = 10) -> None:
+    def restart(self, **_: Any) -> None:
         self.life.end()
         self.life.start()
         self.ready()
@@ -89,7 +89,7 @@ class LocalRabbitMQ(RabbitMQContainer):
     def kill(self, signal: str | int | None = None) -> None:
         self.node.stop(by=_number(signal))
 
-    def restart(self, timeout: int = 10) -> None:
+    def restart(self, **_: Any) -> None:
         if self.status == "running":
             self.node.stop()
         self.node.start()
@@ -134,7 +134,7 @@ class LocalWorker(CeleryWorkerContainer):
     def kill(self, signal: str | int | None = None) -> None:
         self.life.kill(signal)
 
-    def restart(self, timeout: int = 10) -> None:
+    def restart(self, **_: Any) -> None:
         self.life.end()
         self.life.start()
         self.ready()

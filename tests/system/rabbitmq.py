@@ -34,7 +34,7 @@ class RabbitMQ:
     """One node; `start`, `stop` (a crash or a clean end), `start` again with the same data."""
 
     folder: Path = field(
-        default_factory=lambda: Path(tempfile.mkdtemp(prefix="arbe-rabbitmq-", dir="/tmp"))  # noqa: S108
+        default_factory=lambda: Path(tempfile.mkdtemp(prefix="arbe-rabbitmq-", dir="/tmp"))
     )
     running: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 

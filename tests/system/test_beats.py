@@ -72,5 +72,4 @@ async def test_a_saturated_worker_takes_the_next_hint_when_a_turn_ends(
         next_start - end
         for end, next_start in zip(sorted(ended), sorted(started)[1:], strict=False)
     ]
-    print("pauses", pauses)
     assert statistics.median(pauses) < 150

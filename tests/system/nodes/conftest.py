@@ -1,4 +1,4 @@
-"""The plugin's fixtures over processes: brokers and workers that a test may kill and restart."""
+"""The plugin's fixtures over processes: brokers and workers that tests kill and restart."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,7 +68,7 @@ def default_worker_container_cls() -> type[LocalWorker]:
 
 @pytest.fixture
 def default_worker_env(processes: Processes) -> dict[str, str]:
-    """The worker's servers; its own looks at the due index are off, so that only hints count."""
+    """The worker's servers; its own looks at the due index are off: only hints count."""
     return {
         **processes.environment(),
         "ARBE_KEEPER_SECONDS": "3600",
