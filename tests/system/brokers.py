@@ -1,5 +1,6 @@
 """What tests do to a broker, whichever it is."""
 
+import asyncio
 from typing import Final
 
 import pytest
@@ -7,6 +8,7 @@ from kombu import Connection
 
 from dispatch import task_names, transport
 from dispatch.config import Settings
+from tests.system.processes import wait_until
 
 on_both: Final = pytest.mark.parametrize(
     "system",
@@ -25,10 +27,10 @@ def purge(settings: Settings, name: str) -> int:
         return int(queue.purge())
 
 
-def lose_the_hints(settings: Settings) -> None:
+async def lose_the_hints(settings: Settings) -> None:
     """Empty the turns' queue once a hint is there, as a broker without persistence dies."""
-    while not purge(settings, task_names.TURNS_QUEUE):
-        pass
+    # On another thread: the hint leaves by the loop.
+    await asyncio.to_thread(wait_until, lambda: purge(settings, task_names.TURNS_QUEUE) > 0)
 
 
 def depth(settings: Settings, name: str) -> int:

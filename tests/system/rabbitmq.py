@@ -1,5 +1,6 @@
 """A private RabbitMQ node: own folder, own ports, own epmd, nothing of the machine's."""
 
+import ctypes
 import os
 import shutil
 import signal
@@ -11,13 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kombu import Connection
+from kombu.exceptions import OperationalError
 
 from dispatch.embedded import remembered
+from tests.system.processes import wait_until
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 ACCOUNT = "rabbitmq"
 """Debian's account; its server refuses root, and so do we."""
 START_SECONDS = 60.0
+PR_SET_PDEATHSIG = 1
 CONSUMER_TIMEOUT_MS = 5_000
 """An unacknowledged message older than this ends its consumer; by default 30 minutes."""
 
@@ -27,6 +31,10 @@ def why_not() -> str:
     if not SERVER.exists() or shutil.which("epmd") is None:
         return "RabbitMQ is not installed: apt-get install rabbitmq-server"
     return ""
+
+
+def _die_with_the_tests() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @dataclass
@@ -75,6 +83,7 @@ class RabbitMQ:
     def stop(self, *, by: signal.Signals = signal.SIGKILL) -> None:
         """End the node, not its epmd."""
         self._end("node", by)
+        wait_until(lambda: not self._listens())
 
     def end(self) -> None:
         """End everything and forget the data."""
@@ -86,12 +95,18 @@ class RabbitMQ:
         """Return what the node printed."""
         return (self.folder / "out").read_text(errors="replace")
 
-    def _answers(self) -> bool:
+    def _listens(self) -> bool:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", self.port)) != 0:
-                return False
-        with Connection(self.url, connect_timeout=5) as connection:
-            connection.ensure_connection(max_retries=3, interval_start=0.2)
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def _answers(self) -> bool:
+        if not self._listens():
+            return False
+        try:
+            with Connection(self.url, connect_timeout=5) as connection:
+                connection.ensure_connection(max_retries=3, interval_start=0.2)
+        except OperationalError:
+            return False
         return True
 
     def _launch(self, name: str, *command: str) -> None:
@@ -105,6 +120,7 @@ class RabbitMQ:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                preexec_fn=_die_with_the_tests,  # noqa: PLW1509 - it only calls prctl
                 **account,
             )
 
@@ -121,6 +137,8 @@ class RabbitMQ:
             "HOME": str(self.folder),
             "ERL_EPMD_PORT": str(self.epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
+            # As under systemd the script then becomes the node, rather than waits for it.
+            "NOTIFY_SOCKET": str(self.folder / "nobody"),
             "RABBITMQ_NODENAME": f"arbe{self.port}@localhost",
             "RABBITMQ_DIST_PORT": str(self.dist_port),
             "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),

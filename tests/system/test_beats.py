@@ -20,7 +20,7 @@ async def test_two_beats_at_once_repair_everything_and_run_nothing_twice(
 ) -> None:
     lost, broken = await casa.dm(), await casa.dm()
     await casa.post(lost, "mute: 4")
-    brokers.lose_the_hints(casa.record.settings)
+    await brokers.lose_the_hints(casa.record.settings)
     doomed = processes.start_worker(**KEEPER_OFF)
     await casa.post(broken, "mute: 3")
     await casa.wait(broken, lambda types: STARTED in types)
@@ -46,7 +46,7 @@ async def test_without_any_beat_lost_hints_and_dead_workers_are_found_too(
     await casa.wait(broken, lambda types: STARTED in types)
     processes.end(doomed, by=signal.SIGKILL)
     await casa.post(lost, "hello")
-    brokers.lose_the_hints(casa.record.settings)
+    await brokers.lose_the_hints(casa.record.settings)
     processes.start_worker()
     await casa.wait(lost, lambda types: COMPLETED in types)
     types = await casa.wait(broken, lambda types: COMPLETED in types)

@@ -72,7 +72,7 @@ async def test_a_turn_runs_though_the_broker_lost_its_message(
 ) -> None:
     thread_id = await casa.dm()
     await casa.post(thread_id, "hello")
-    brokers.lose_the_hints(casa.record.settings)
+    await brokers.lose_the_hints(casa.record.settings)
     processes.start_worker()
     await casa.wait(thread_id, lambda types: COMPLETED in types)
 
