@@ -79,6 +79,14 @@ class Casa:
                 raise AssertionError(f"not within {timeout_seconds:g} s: {types}")
             await asyncio.sleep(0.05)
 
+    async def wait_words(self, thread_id: ThreadId, *, timeout_seconds: float = 10.0) -> None:
+        """Look until the agent has said something that followers see."""
+        deadline = time.monotonic() + timeout_seconds
+        while not any(b"pi.chunk" in each.raw for each in await self.entries(thread_id)):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not a word within {timeout_seconds:g} s")
+            await asyncio.sleep(0.02)
+
     async def wait_status(
         self, thread_id: ThreadId, status: str, *, timeout_seconds: float = 10.0
     ) -> Thread:

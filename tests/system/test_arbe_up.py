@@ -71,7 +71,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Up]:
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: ASYNC220 - it outlives this loop's turn
             [sys.executable, "-m", "dispatch.cli", "up", "--json"],
             cwd=tmp_path,
             env=environment,

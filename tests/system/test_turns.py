@@ -37,8 +37,7 @@ async def test_a_killed_worker_leaves_a_failed_thread_that_says_why(
     await casa.post(thread_id, "sleep: 600")
     await casa.wait(thread_id, lambda types: STARTED in types)
     # The first words of `sleep` are visible: this run may not be repeated.
-    while not any(b"pi.chunk" in e.raw for e in await casa.entries(thread_id)):
-        pass
+    await casa.wait_words(thread_id)
     processes.end(worker, by=signal.SIGKILL)
     processes.start_worker()
     processes.start_beat()
@@ -107,8 +106,7 @@ async def test_a_drained_worker_gives_back_what_it_did_not_touch(
     await casa.post(touched, "sleep: 600")
     await casa.wait(untouched, lambda types: STARTED in types)
     await casa.wait(touched, lambda types: STARTED in types)
-    while not any(b"pi.chunk" in e.raw for e in await casa.entries(touched)):
-        pass
+    await casa.wait_words(touched)
     assert processes.end(worker, by=signal.SIGTERM) == 0
     assert (await casa.types(untouched))[-1] == "signal.dispatch.released"
     assert (await casa.types(touched))[-1] == "signal.dispatch.failed"
