@@ -13,7 +13,7 @@ from dispatch.models.houses import Caller
 from dispatch.models.threads import ThreadAccess
 from dispatch.operations.remembered import Remembered
 from dispatch.operations.visible_threads import VisibleThreads
-from dispatch.stores.postgres import engine
+from dispatch.stores.postgres import engine, threads
 from dispatch.streams.connection import Connection
 from dispatch.streams.scripts import Scripts
 from dispatch.transport import Transport
@@ -45,12 +45,18 @@ class Record:
             ttl_seconds
         )
 
-        self.visible = VisibleThreads(self.members)
+        self.visible = VisibleThreads(self._list_visible)
 
     def forget(self) -> None:
         """Drop what is remembered about tokens and threads, after a change made here."""
         self.callers.forget_all()
         self.accesses.forget_all()
+
+    async def _list_visible(
+        self, member_id: MemberId, thread_ids: set[ThreadId]
+    ) -> frozenset[ThreadId]:
+        async with engine.as_member(self.members, member_id) as connection:
+            return await threads.list_visible(connection, thread_ids=thread_ids)
 
     async def close(self) -> None:
         """Let calls under way end and give every connection back."""

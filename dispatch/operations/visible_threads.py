@@ -5,23 +5,22 @@ share one statement; nothing is remembered, so every answer is as of after its q
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
-
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dispatch.errors import ArbeError
 from dispatch.ids import MemberId, ThreadId
-from dispatch.stores.postgres import engine, threads
 
+ListVisible = Callable[[MemberId, set[ThreadId]], Awaitable[frozenset[ThreadId]]]
 _GATHER_SECONDS: Final = 0.05
 """How long a question waits for others; nothing beside the seconds between two questions."""
 
 
 class VisibleThreads:
-    """One per process; it asks as the member, so row level security answers."""
+    """One per process. `list_visible` returns those of some threads that the member sees."""
 
-    def __init__(self, members: AsyncEngine) -> None:
-        self._members = members
+    def __init__(self, list_visible: ListVisible) -> None:
+        self._list_visible = list_visible
         self._gathering: dict[MemberId, _Batch] = {}
 
     async def sees(self, member_id: MemberId, thread_id: ThreadId) -> bool:
@@ -41,8 +40,7 @@ class VisibleThreads:
     async def _ask(self, member_id: MemberId) -> frozenset[ThreadId]:
         await asyncio.sleep(_GATHER_SECONDS)
         thread_ids = self._gathering.pop(member_id).thread_ids
-        async with engine.as_member(self._members, member_id) as connection:
-            return await threads.list_visible(connection, thread_ids=thread_ids)
+        return await self._list_visible(member_id, thread_ids)
 
 
 class _Batch:
