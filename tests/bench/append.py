@@ -7,6 +7,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from redis.asyncio import Redis
+
 from dispatch.streams import runs
 from dispatch.streams.connection import Connection
 from dispatch.streams.runs import Fence
@@ -29,6 +31,7 @@ async def _measure(system: System, scale: Scale) -> list[Row]:
     connection = Connection(system.settings.stream_url.get_secret_value(), timeout_seconds=20)
     bench = _Bench(connection, system)
     single = Row("append, 1 event", "µs", (Goal("ratio", 1.2),), against=FLOOR)
+    library = Row("append, 1 event", "µs", against="redis-py's own client.xadd()")
     batch = Row(
         "append, 32 events in one call",
         "events/s",
@@ -49,6 +52,7 @@ async def _measure(system: System, scale: Scale) -> list[Row]:
             floor = await bench.singles(calls, fenced=False)
             ours = await bench.singles(calls)
             single.add(ours=ours, floor=floor)
+            library.add(ours=ours, floor=await bench.library_singles(calls))
             pipe = await bench.batches(scale.of(60, 2), fenced=False)
             ours_batch = await bench.batches(scale.of(60, 2))
             piped.add(ours=[ours_batch], floor=[pipe])
@@ -59,7 +63,8 @@ async def _measure(system: System, scale: Scale) -> list[Row]:
                 row.add(ours=[await bench.at_once(tasks, per_task)], floor=[floor_rate])
     finally:
         await connection.close()
-    return [single, batch, piped, *many.values()]
+        await bench.close()
+    return [single, library, batch, piped, *many.values()]
 
 
 class _Bench:
@@ -67,6 +72,7 @@ class _Bench:
 
     def __init__(self, connection: Connection, system: System) -> None:
         self._connection = connection
+        self._client = Redis.from_url(system.settings.stream_url.get_secret_value())
         self._scripts = Scripts(connection)
         self._settings = system.settings
         self._event = running.chunk()
@@ -94,6 +100,16 @@ class _Bench:
         await self._connection.call(
             "XADD", key, "*", "p", self._event[1], "w", "0123456789ab:1"
         )
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def library_singles(self, calls: int) -> list[float]:
+        fields = {"p": self._event[1], "w": "0123456789ab:1"}
+        return [
+            1e6 * await _seconds(lambda: self._client.xadd("floor-library", fields))
+            for _ in range(calls)
+        ]
 
     async def singles(self, calls: int, *, fenced: bool = True) -> list[float]:
         call = self.append if fenced else self.add
