@@ -70,6 +70,7 @@ class Connection:
         self._connection: Any = library.from_url(
             url,
             connection_class=_PackedConnection,
+            protocol=3,
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
             socket_keepalive=True,
@@ -81,7 +82,7 @@ class Connection:
         self._flusher: asyncio.Task[None] | None = None
 
     async def call(self, *arguments: Argument) -> Any:
-        """Run one command and return redis-py's raw reply.
+        """Run one command and return the reply as Redis sent it (RESP3).
 
         Raises: Unavailable, if Redis does not answer in time; ResponseError, if it refuses.
         """
