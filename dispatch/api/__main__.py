@@ -7,6 +7,7 @@ import uvicorn
 
 from dispatch import log
 from dispatch.api import app as factory
+from dispatch.api import direct
 from dispatch.config import Settings
 
 _GRACE_SECONDS: Final = 5
@@ -34,7 +35,7 @@ def main() -> None:
         host=settings.api_host,
         port=settings.api_port,
         loop="uvloop",
-        http="httptools",
+        http=direct.Protocol,
         log_config=None,
         access_log=False,  # lines would hold query strings, and cost more than a request
         server_header=False,

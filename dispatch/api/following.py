@@ -12,7 +12,7 @@ from dispatch.ids import EntryId, ThreadId
 from dispatch.streams.batches import Batch
 from dispatch.streams.feed import Feed
 from dispatch.streams.followers import Follower
-from dispatch.streams.topics import Ending
+from dispatch.streams.topics import Ending, Sink
 
 
 class Following(msgspec.Struct, frozen=True):
@@ -59,6 +59,10 @@ class Watched:
         """Return the id of the last entry handed out."""
         return self._follower.cursor
 
+    def pour_into(self, sink: Sink) -> None:
+        """Do as `Follower.pour_into`."""
+        self._follower.pour_into(sink)
+
     async def next(self, *, until: float) -> Batch | Ending | None:
         """Return as `Follower.next` does; `Ending.LEFT` also when the right to read has ended.
 
@@ -75,7 +79,7 @@ class Watched:
                 return answer
 
     def _wind(self, now: float) -> None:
-        # `next` comes by at `check_at`, unless its caller hangs in sending: it gets as long anew.
+        # `next` comes by at `check_at`, unless its caller hangs in sending: it gets as long.
         self._check_at = now + self._interval
         self._stalled.reschedule(now + 2 * self._interval)
 

@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from dispatch import log
-from dispatch.api import stream_requests
+from dispatch.api import direct, stream_requests
 from dispatch.api.following import Following, Watched
 from dispatch.errors import ArbeError
 from dispatch.ids import EntryId
@@ -66,7 +66,7 @@ class EventStream(Response):
         self._after = after
         self._given_cursor = cursor
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve. Raises only before the first byte: what `Feed.follow` raises."""
         head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         started, last_words = False, b""
@@ -74,7 +74,8 @@ class EventStream(Response):
             async with self._following.begin(self._after, receive) as watched:
                 await send(head)
                 started = True
-                last_words = await self._run(watched, send)
+                telling = _Telling(send, direct.writer_of(scope), self._given_cursor)
+                last_words = await self._run(watched, telling)
         except (ArbeError, TimeoutError) as error:
             if not started:
                 raise
@@ -82,38 +83,27 @@ class EventStream(Response):
             _log.info("follower.cut", cause=type(error).__name__)
         await self._end(send, last_words)
 
-    async def _run(self, watched: Watched, send: Send) -> bytes:
+    async def _run(self, watched: Watched, telling: "_Telling") -> bytes:
         """Send events until it is over; return what is left to say."""
         loop = asyncio.get_running_loop()
         settings = self._following.settings
         ends_at = loop.time() + settings.sse_seconds
         quiet_at = loop.time()
-        cursor, cursor_at = stream_requests.cursor_after(self._given_cursor), 0.0
+        if telling.can_pour:
+            watched.pour_into(telling.pour)
         while True:
             answer = await watched.next(until=min(ends_at, quiet_at))
             now = loop.time()
-            if now >= cursor_at:
-                cursor = max(cursor, stream_requests.cursor_after(None))
-                cursor_at = now + _CURSOR_SECONDS
             match answer:
                 case Batch():
-                    await _send(send, framed(answer, cursor))
+                    await telling.say(framed(answer, telling.cursor))
                 case Ending():
-                    return self._last_words(answer, watched.cursor, cursor)
+                    return _last_words(answer, watched.cursor, telling.cursor)
                 case None if now >= ends_at:
                     return b""
                 case None:
-                    await _send(send, control(watched.cursor, cursor, up_to_date=True))
+                    await telling.say(control(watched.cursor, telling.cursor, up_to_date=True))
             quiet_at = now + settings.keep_alive_seconds
-
-    def _last_words(self, ending: Ending, last: EntryId, cursor: int) -> bytes:
-        match ending:
-            case Ending.GONE:
-                return _GONE
-            case Ending.LEFT:
-                return b""
-            case Ending.LAGGING | Ending.CLOSING | Ending.MISSING:
-                return control(last, cursor, up_to_date=False)
 
     @staticmethod
     async def _end(send: Send, last_words: bytes) -> None:
@@ -125,18 +115,67 @@ class EventStream(Response):
             _log.info("follower.abandoned")
 
 
-async def _send(send: Send, body: bytes) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": True})
+class _Telling:
+    """One answer's way to its client."""
+
+    def __init__(
+        self, send: Send, writer: direct.Writer | None, given_cursor: int | None
+    ) -> None:
+        self._send = send
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._cursor = stream_requests.cursor_after(given_cursor)
+        self._cursor_until = self._loop.time() + _CURSOR_SECONDS
+
+    @property
+    def cursor(self) -> int:
+        """Return the present cursor, which never goes back."""
+        now = self._loop.time()
+        if now >= self._cursor_until:
+            self._cursor = max(self._cursor, stream_requests.cursor_after(None))
+            self._cursor_until = now + _CURSOR_SECONDS
+        return self._cursor
+
+    @property
+    def can_pour(self) -> bool:
+        """Tell whether the server lets us write at once."""
+        return self._writer is not None
+
+    def pour(self, batch: Batch) -> bool:
+        """Write a batch at once; False if the client does not keep up."""
+        if self._writer is None:
+            return False
+        cursor = self.cursor
+        form = "chunk", cursor
+        chunk = batch.rendered.get(form)
+        if chunk is None:
+            chunk = batch.rendered[form] = direct.chunk(framed(batch, cursor))
+        return self._writer.write(chunk)
+
+    async def say(self, body: bytes) -> None:
+        """Send one piece; waits while the client does not keep up."""
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+def _last_words(ending: Ending, last: EntryId, cursor: int) -> bytes:
+    match ending:
+        case Ending.GONE:
+            return _GONE
+        case Ending.LEFT:
+            return b""
+        case Ending.LAGGING | Ending.CLOSING | Ending.MISSING:
+            return control(last, cursor, up_to_date=False)
 
 
 def framed(batch: Batch, cursor: int) -> bytes:
     """Return a batch's data event and its control; made once for all followers."""
-    found = batch.rendered.get(cursor)
+    form = "event", cursor
+    found = batch.rendered.get(form)
     if found is None:
         body = _LINE_END.sub(b"\ndata:", batch.json())
         end = control(batch.last_id, cursor, up_to_date=batch.up_to_date)
         found = b"event: data\ndata:%s\nid: %s\n\n%s" % (body, batch.last_id.encode(), end)
-        batch.rendered[cursor] = found
+        batch.rendered[form] = found
     return found
 
 

@@ -40,14 +40,15 @@ class Batch:
         """Place after the batch: where the next one begins."""
         self.up_to_date = up_to_date
         """True: nothing more was there when it was made."""
-        self.rendered: dict[str | int, bytes] = {}
-        """What was made from it, by form: each form is made once for all followers."""
+        self.rendered: dict[tuple[str, int], bytes] = {}
+        """What was made from it, by form and cursor: each is made once for all followers."""
 
     def json(self) -> bytes:
         """Return the entries as a JSON array."""
-        found = self.rendered.get("json")
+        form = "json", 0
+        found = self.rendered.get(form)
         if found is None:
-            found = self.rendered["json"] = b"[%s]" % b",".join(self.frames)
+            found = self.rendered[form] = b"[%s]" % b",".join(self.frames)
         return found
 
 

@@ -9,7 +9,7 @@ import asyncio
 from dispatch.errors import Gone
 from dispatch.ids import EntryId
 from dispatch.streams.batches import Batch, Reader
-from dispatch.streams.topics import Ending, Place, Topic
+from dispatch.streams.topics import Ending, Place, Sink, Topic
 
 
 class Follower:
@@ -47,6 +47,10 @@ class Follower:
                 if self._loop.time() >= until:
                     return None
                 await self._wait(until)
+
+    def pour_into(self, sink: Sink) -> None:
+        """Give live batches to a sink while `next` waits; what it refuses, `next` returns."""
+        self.place.sink = sink
 
     def end(self, ending: Ending) -> None:
         """Make `next` return this from now on; for a caller that sees its reader hang up."""

@@ -8,7 +8,7 @@ that fell out of it is cut off and comes back with its cursor.
 import asyncio
 import bisect
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from dispatch.ids import EntryId, ThreadId
@@ -36,10 +36,14 @@ class Ending(enum.Enum):
     """The follower itself hung up."""
 
 
+Sink = Callable[[Batch], bool]
+"""Takes a batch for a waiting follower on the spot; False: not now, wake it. Must not fail."""
+
+
 class Place:
     """Where one follower stands in a topic, and how to wake it."""
 
-    __slots__ = ("attached", "ending", "index", "last", "waiting")
+    __slots__ = ("attached", "ending", "index", "last", "sink", "waiting")
 
     def __init__(self, last: EntryId) -> None:
         self.last = last
@@ -49,6 +53,7 @@ class Place:
         self.index = 0
         self.ending: Ending | None = None
         self.waiting: asyncio.Future[None] | None = None
+        self.sink: Sink | None = None
 
     def wake(self) -> None:
         """End the follower's wait, if it waits."""
@@ -137,7 +142,7 @@ class Topic:
                 self._bytes += len(frame)
                 self._last = entry_id
         for place in self.places:
-            if place.waiting is not None:
+            if place.waiting is not None and not self._pour(place):
                 place.wake()
 
     def end(self, ending: Ending) -> None:
@@ -175,6 +180,17 @@ class Topic:
             return self._rest(place, batch)
         place.last = batch.last_id
         return batch
+
+    def _pour(self, place: Place) -> bool:
+        """Give a waiting follower's sink what is new; False if the follower must take it."""
+        if place.sink is None or place.ending is not None:
+            return False
+        before = place.index, place.last
+        batch = self.take(place)
+        if batch is None or place.sink(batch):
+            return True
+        place.index, place.last = before
+        return False
 
     def _batch(self, start: int) -> Batch:
         shared = self._shared

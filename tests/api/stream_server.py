@@ -11,8 +11,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from dispatch.api import stream
+from dispatch.api import direct, stream
 from dispatch.config import Settings
 from dispatch.errors import ArbeError, Gone, Invalid, NotFound, TooBusy, Unavailable
 from dispatch.ids import ThreadId
@@ -81,7 +82,9 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(stream_url: str, settings: Settings) -> AsyncIterator[Served]:
+async def serving(
+    stream_url: str, settings: Settings, *, http: type[HttpToolsProtocol] = direct.Protocol
+) -> AsyncIterator[Served]:
     connection = Connection(stream_url, timeout_seconds=5)
     served = Served(connection, settings)
     with socket.socket() as listener:
@@ -89,9 +92,7 @@ async def serving(stream_url: str, settings: Settings) -> AsyncIterator[Served]:
         listener.listen(200)
         served.port = listener.getsockname()[1]
         served.url = f"http://127.0.0.1:{served.port}"
-        config = uvicorn.Config(
-            served.app(), log_level="warning", lifespan="off", http="httptools"
-        )
+        config = uvicorn.Config(served.app(), log_level="warning", lifespan="off", http=http)
         server = _Server(config)
         running = asyncio.create_task(server.serve(sockets=[listener]))
         await wait_until(lambda: server.started)

@@ -10,9 +10,12 @@ import time
 from collections.abc import AsyncIterator
 
 import httpx
+import pytest
 import pytest_asyncio
 from pydantic import SecretStr
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from dispatch.api import direct
 from dispatch.config import Settings
 from dispatch.ids import BEGINNING, ThreadId
 from dispatch.streams import entries
@@ -22,8 +25,9 @@ from tests.streams.followed import wait_until
 CURSOR = r'"streamCursor":"\d+"'
 
 
-@pytest_asyncio.fixture
-async def served(stream_url: str) -> AsyncIterator[Served]:
+@pytest_asyncio.fixture(params=[direct.Protocol, HttpToolsProtocol], ids=["direct", "uvicorn"])
+async def served(stream_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Served]:
+    """Every promise holds with our writer and without it."""
     settings = Settings(
         stream_url=SecretStr(stream_url),
         sse_seconds=1.0,
@@ -32,7 +36,7 @@ async def served(stream_url: str) -> AsyncIterator[Served]:
         read_chunk_entries=5,
         max_follower_lag_bytes=200_000,
     )
-    async with serving(stream_url, settings) as running:
+    async with serving(stream_url, settings, http=request.param) as running:
         yield running
 
 
