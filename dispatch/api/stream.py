@@ -50,13 +50,15 @@ async def serve(
     connection: Connection,
     settings: Settings,
     still_allowed: Callable[[], Awaitable[bool]],
+    rhythm: int = 0,
 ) -> Response:
     """Answer any request for a thread's stream.
 
     Promise: reads only. An event stream's failures are raised when it is served, before its
     first byte, so they become problems like all others.
     Args: still_allowed: asks afresh whether the caller may still read; awaited every
-        `authorization_cache_seconds` while following.
+        `authorization_cache_seconds` while following. rhythm: followers that share it are
+        asked about at the same moments (a member's number, say).
     Raises: Invalid (status 400 on this route), Gone, NotFound, TooBusy, Unavailable.
     """
     if request.method == "HEAD":
@@ -65,7 +67,7 @@ async def serve(
         return Response(status_code=405, headers={**SECURITY_HEADERS, "allow": METHODS})
     wanted = stream_requests.read(request, max_tail=settings.max_page_size)
     after = await _place(connection, thread_id, wanted.start)
-    following = Following(thread_id, feed, settings, still_allowed)
+    following = Following(thread_id, feed, settings, still_allowed, rhythm)
     match wanted.live:
         case "sse":
             return EventStream(

@@ -31,7 +31,7 @@ STATUS: dict[type[ArbeError], int] = {
 
 
 class Served:
-    """A running server. `allowed` is what `still_allowed` answers."""
+    """A running server. `allowed` is what `still_allowed` answers, unless it cannot."""
 
     def __init__(self, connection: Connection, settings: Settings) -> None:
         self.connection = connection
@@ -39,6 +39,8 @@ class Served:
         self.feed = Feed(connection, settings=settings)
         self.writer = Writer(connection, settings)
         self.allowed = True
+        self.silent = False
+        self.broken = False
         self.url = ""
         self.port = 0
 
@@ -63,6 +65,10 @@ class Served:
         return f"{self.url}/{thread_id}/stream"
 
     async def _still_allowed(self) -> bool:
+        if self.silent:
+            await asyncio.Event().wait()
+        if self.broken:
+            raise Unavailable("Postgres")
         return self.allowed
 
 

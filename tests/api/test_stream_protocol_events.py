@@ -248,6 +248,17 @@ async def test_a_busy_stream_closes_a_follower_whose_right_ended_too(
             assert time.monotonic() < deadline
 
 
+@pytest.mark.parametrize("fault", ["silent", "broken"])
+async def test_a_follower_whose_right_nobody_can_confirm_is_closed(
+    served: Served, client: httpx.AsyncClient, fault: str
+) -> None:
+    thread_id = await served.writer.create("a")
+    async with tailing(client, sse(served, thread_id)) as tail:
+        await wait_until(lambda: tail.texts == ["a"])
+        setattr(served, fault, True)
+        await wait_until(lambda: tail.ended, seconds=0.9)
+
+
 async def test_closing_the_feed_ends_streams_with_a_cursor(
     served: Served, client: httpx.AsyncClient
 ) -> None:

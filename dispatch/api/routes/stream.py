@@ -104,6 +104,7 @@ async def _serve(ref: str, who: Caller, record: Record, request: Request) -> Res
         connection=record.connection,
         settings=record.settings,
         still_allowed=still_allowed,
+        rhythm=who.member_id.int,
     )
 
 
