@@ -18,7 +18,7 @@ from dispatch.streams.batches import Batch
 from dispatch.streams.connection import Connection
 from dispatch.streams.feed import Feed
 from dispatch.streams.topics import Ending
-from tests.streams.followed import Writer, following, wait_until
+from tests.streams.followed import Followed, Writer, following, pump, read, wait_until
 
 
 @pytest.fixture
@@ -84,9 +84,9 @@ async def test_frames_are_the_same_bytes_whether_read_or_heard(
         before = follower.cursor
         await writer.post(thread_id, 'a "quoted"\nline ✓ 12345678901234567890')
         heard = await follower.next(until=loop.time() + 5)
-    read = await feed.read(thread_id, before)
+    from_stream = await feed.read(thread_id, before)
     assert isinstance(heard, Batch)
-    assert list(heard.frames) == list(read.frames)
+    assert list(heard.frames) == list(from_stream.frames)
 
 
 async def test_a_long_past_comes_in_pages_and_joins_the_present(
@@ -249,6 +249,30 @@ async def test_a_follower_that_lags_is_cut_off_and_resumes_from_its_cursor(
     await feed.close()
     assert again.texts == quick.texts
     assert quick.ending is None
+
+
+async def test_what_a_sink_refuses_is_returned_instead(feed: Feed, writer: Writer) -> None:
+    thread_id = await writer.create()
+    got = Followed()
+    offered = 0
+
+    def sink(batch: Batch) -> bool:
+        nonlocal offered
+        offered += 1
+        if offered % 3 == 0:
+            return False
+        read(batch, got)
+        return True
+
+    async with feed.follow(thread_id, BEGINNING) as follower:
+        follower.pour_into(sink)
+        task = asyncio.create_task(pump(follower, got))
+        for number in range(100):
+            await writer.post(thread_id, str(number))
+        await wait_until(lambda: len(got.texts) >= 100)
+        task.cancel()
+    assert got.texts == numbers(100)
+    assert offered > 10
 
 
 async def test_one_entry_larger_than_the_lag_cuts_nobody_off(
