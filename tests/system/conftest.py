@@ -15,33 +15,12 @@ from dispatch.client import Client
 from dispatch.config import Settings
 from dispatch.stores.postgres.migrations import runner
 from tests.system.houses import Casa, found_casa
-from tests.system.processes import Processes
+from tests.system.processes import SHORT_CLOCKS, Processes
 from tests.system.rabbitmq import RabbitMQ, why_not
 
-SHORT_CLOCKS = {
-    "ARBE_HEARTBEAT_SECONDS": "0.5",
-    "ARBE_WORKER_DEAD_SECONDS": "2",
-    "ARBE_LEASE_SECONDS": "6",
-    "ARBE_REDELIVER_AFTER_SECONDS": "1",
-    "ARBE_RETRY_BACKOFF_SECONDS": "0.1",
-    "ARBE_KEEPER_SECONDS": "1",
-    "ARBE_DRAIN_SECONDS": "2",
-    "ARBE_CANCEL_GRACE_SECONDS": "3",
-}
-"""The relations of the defaults at a tenth of their lengths, so that tests see ends."""
-
 
 @pytest.fixture(scope="session")
-def short_clocks() -> Iterator[None]:
-    """The clocks go through the environment, as for users."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in SHORT_CLOCKS.items():
-            patch.setenv(name, value)
-        yield
-
-
-@pytest.fixture(scope="session")
-def system_settings(postgres_url: str, stream_url: str, short_clocks: None) -> Settings:
+def system_settings(postgres_url: str, stream_url: str) -> Settings:
     """Settings of the system whose processes each test starts and kills itself."""
     return new_system(postgres_url, stream_url, name="arbe_system", first_db=5)
 
@@ -99,7 +78,6 @@ class RunningSystem:
 async def running_system(
     postgres_url: str,
     stream_url: str,
-    short_clocks: None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[RunningSystem]:
     """One API and one worker for all tests that only talk to a system.
@@ -128,11 +106,15 @@ def new_system(postgres_url: str, stream_url: str, *, name: str, first_db: int) 
         connection.execute(f"create database {name}")
     database_url = urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
     runner.upgrade(database_url)
-    return Settings(
-        database_url=SecretStr(database_url),
-        stream_url=SecretStr(with_db(stream_url, first_db)),
-        broker_url=SecretStr(with_db(stream_url, first_db + 1)),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        # The clocks go through the environment, as for users; no other test may see them.
+        for clock, value in SHORT_CLOCKS.items():
+            patch.setenv(clock, value)
+        return Settings(
+            database_url=SecretStr(database_url),
+            stream_url=SecretStr(with_db(stream_url, first_db)),
+            broker_url=SecretStr(with_db(stream_url, first_db + 1)),
+        )
 
 
 def free_port() -> int:

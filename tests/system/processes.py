@@ -12,6 +12,17 @@ from pathlib import Path
 from dispatch.config import Settings
 
 STOP_SECONDS = 30.0
+SHORT_CLOCKS = {
+    "ARBE_HEARTBEAT_SECONDS": "0.5",
+    "ARBE_WORKER_DEAD_SECONDS": "2",
+    "ARBE_LEASE_SECONDS": "6",
+    "ARBE_REDELIVER_AFTER_SECONDS": "1",
+    "ARBE_RETRY_BACKOFF_SECONDS": "0.1",
+    "ARBE_KEEPER_SECONDS": "1",
+    "ARBE_DRAIN_SECONDS": "2",
+    "ARBE_CANCEL_GRACE_SECONDS": "3",
+}
+"""The relations of the defaults at a tenth of their lengths, so that tests see ends."""
 
 
 def wait_until(holds: Callable[[], bool], *, timeout_seconds: float = 30.0) -> None:
@@ -78,6 +89,7 @@ class Processes:
     def environment(self) -> dict[str, str]:
         """Return what every process of the system is told."""
         return {
+            **SHORT_CLOCKS,
             "DATABASE_URL": self.settings.database_url.get_secret_value(),
             "STREAM_URL": self.settings.stream_url.get_secret_value(),
             "BROKER_URL": self.settings.broker_url.get_secret_value(),

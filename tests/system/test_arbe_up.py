@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from dispatch.client import Client
 from dispatch.errors import ArbeError
-from tests.system.conftest import SHORT_CLOCKS
+from tests.system.processes import SHORT_CLOCKS
 
 CHILDREN = {
     "worker": "worker",
