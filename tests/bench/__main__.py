@@ -47,7 +47,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", choices=MEASUREMENTS, help="may be given several times"
     )
-    parser.add_argument("--rounds", type=int, default=9, help="of floor and ours; default 9")
+    parser.add_argument("--rounds", type=int, default=7, help="of floor and ours; default 7")
     parser.add_argument("--json", type=Path, default=Path("bench.json"), metavar="PATH")
     parser.add_argument("--quick", action="store_true", help="see that it runs; no figures")
     return parser.parse_args()

@@ -21,7 +21,7 @@ PAUSE_SECONDS = (0.02, 0.03)
 _random = random.Random(1)  # noqa: S311 — pauses, not secrets
 BODY = b'{"text":"ping"}'
 STARTED, CHUNK = b'"signal.dispatch.started"', b'"pi.chunk"'
-ENDED = b'"signal.dispatch.completed"'
+ENDED, CONTROL = b'"signal.dispatch.completed"', b"event: control"
 FLOOR = "LPUSH, BRPOP, XADD, XREAD"
 
 
@@ -34,12 +34,14 @@ def measure(stage: Stage, scale: Scale) -> list[Row]:
         _ours(system) as ours,
         closing(_Floor(system)) as floor,
     ):
+        ours.follow()
         for _ in range(scale.of(20, 2)):
             ours.post()
             floor.post()
         for number in range(scale.rounds):
             tell(f"first event: round {number + 1} of {scale.rounds}")
             posts = scale.of(80, 3)
+            ours.follow()
             floors = [floor.post() for _ in range(posts)]
             seen = [ours.post() for _ in range(posts)]
             started.add(ours=[each[0] for each in seen], floor=floors)
@@ -65,13 +67,22 @@ class _Ours:
     """One person who posts and follows the same thread."""
 
     def __init__(self, port: int, token: str, path: str) -> None:
+        self._port = port
         self._client = HttpSocket(port)
         self._request = post_request(path, token=token, body=BODY)
+        stream = path.replace("/entries", "/stream?live=sse&offset=")
+        self._follow_request = follow_request(f"{stream}now", token=token)
         self._client.send(self._request)
         self._follower = connect(port)
-        where = path.replace("/entries", "/stream?live=sse&offset=-1")
-        self._follower.sendall(follow_request(where, token=token))
+        self._follower.sendall(follow_request(f"{stream}-1", token=token))
         self._seen({ENDED: 0.0})
+
+    def follow(self) -> None:
+        """Follow afresh from now on: an SSE answer ends after a minute."""
+        self._follower.close()
+        self._follower = connect(self._port)
+        self._follower.sendall(self._follow_request)
+        self._seen({CONTROL: 0.0})
 
     def post(self) -> tuple[float, float]:
         """Post once; return milliseconds until the start and the first chunk were seen."""

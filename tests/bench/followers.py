@@ -31,6 +31,7 @@ PATIENCE_SECONDS = 20.0
 CONNECTING = 50
 """Followers that arrive at once."""
 MAX_STREAM = 10_000_000
+MAX_ROUNDS = 3
 MARK = re.compile(rb"@(\d+)@")
 WHERE = "server alone, rest on the other"
 FLOOR = "bare asyncio.Protocol"
@@ -81,8 +82,8 @@ async def _measure(system: System, scale: Scale, load: Load) -> list[Row]:
             token = casa.token
         writer = _Writer(connection, system.settings)
         await writer.open(thread_ids)
-        for number in range(min(scale.rounds, 5)):
-            tell(f"followers: round {number + 1} of {min(scale.rounds, 5)}")
+        for number in range(min(scale.rounds, MAX_ROUNDS)):
+            tell(f"followers: round {number + 1} of {min(scale.rounds, MAX_ROUNDS)}")
             bare = await _round(floor, load, writer, token)
             real = await _round(ours, load, writer, token)
             cpu.add(ours=[real.cpu_ms_per_second], floor=[bare.cpu_ms_per_second])
