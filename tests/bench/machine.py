@@ -1,7 +1,7 @@
 """The machine: what it is, and where on it things run.
 
-Client and server on one core talk in 10 µs, on two cores in 90 µs (an idle core must wake up),
-and unpinned in anything between. So a run pins itself, and all it starts, to one core.
+Client and server talk several times faster on one core than across two (an idle core must wake
+up), and unpinned it is anything between. So a run pins itself, and all it starts, to one core.
 """
 
 import os
