@@ -43,7 +43,7 @@ class Entry(msgspec.Struct, frozen=True):
         return payloads.decode(self.raw)
 
     def wire(self) -> bytes:
-        """Return `{"id":…,"at":…,"seq":…,"payload":…}`, the same bytes the scripts publish."""
+        """Return `{"id":…,"at":…,"seq":…,"payload":…}`."""
         seq = b',"seq":%d' % self.seq if self.seq is not None else b""
         return b'{"id":"%s","at":%d%s,"payload":%s}' % (
             self.id.encode(),
@@ -51,6 +51,20 @@ class Entry(msgspec.Struct, frozen=True):
             seq,
             self.raw,
         )
+
+
+def wire_of(line: bytes) -> bytes:
+    """Return the wire entry of a line the scripts published: `ms-n seq payload`."""
+    redis_id, seq, payload = line.split(b" ", 2)
+    ms, number = redis_id.split(b"-")
+    sequence = b',"seq":' + seq if seq else b""
+    return b'{"id":"%s_%s","at":%s%s,"payload":%s}' % (
+        ms.zfill(15),
+        number.zfill(10),
+        ms,
+        sequence,
+        payload,
+    )
 
 
 async def page(

@@ -107,7 +107,7 @@ class Feed:
         if message == _GONE:
             self._end(topic, Ending.GONE)
         else:
-            topic.hear(message.split(b"\n"))
+            topic.hear([entries.wire_of(line) for line in message.split(b"\n")])
 
     def lost(self) -> None:
         """Mark every topic as out of step (see `Listener`)."""

@@ -12,7 +12,15 @@ from msgspec.structs import replace
 
 from dispatch import payloads
 from dispatch.errors import Conflict, Fenced
-from dispatch.ids import AgentId, DispatchId, EntryId, RunId, ThreadId, WorkerId
+from dispatch.ids import (
+    AgentId,
+    DispatchId,
+    EntryId,
+    RunId,
+    ThreadId,
+    WorkerId,
+    entry_id_of,
+)
 from dispatch.payloads import usage as usages
 from dispatch.payloads.signals import Completed, Failed
 from dispatch.payloads.signals import Terminal as TerminalPayload
@@ -194,7 +202,7 @@ def _written(fence: Fence, answer: list[Any]) -> Written:
     match answer[0].decode():
         case "OK":
             deadline = answer[2].decode()
-            return Written(EntryId(answer[1].decode()), int(deadline) if deadline else None)
+            return Written(entry_id_of(answer[1].decode()), int(deadline) if deadline else None)
         case "DUPLICATE":
             return Written(None, None)
         case "FULL":

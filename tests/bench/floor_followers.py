@@ -11,6 +11,7 @@ from typing import Any
 import hiredis
 import uvloop
 
+from dispatch.streams.entries import wire_of
 from tests.bench.wire import HOST, RedisSocket, resp
 
 HEAD = (
@@ -63,8 +64,9 @@ class Subscriber(asyncio.Protocol):
                 self._tell(message[2], message[3])
 
     def _tell(self, channel: bytes, message: bytes) -> None:
-        last = message[message.rfind(b'{"id":"') + 7 :][:26]
-        body = FRAME % (message.replace(b"\n", b","), last, last)
+        entries = [wire_of(line) for line in message.split(b"\n")]
+        last = entries[-1][7:33]
+        body = FRAME % (b",".join(entries), last, last)
         frame = b"%x\r\n%s\r\n" % (len(body), body)
         for follower in self._followers.get(channel, ()):
             follower.write(frame)

@@ -3,6 +3,7 @@ import pytest
 from dispatch.errors import Fenced, Gone
 from dispatch.payloads.signals import Cancelled, CancelRequested, Failed, RunLost
 from dispatch.streams import keys
+from dispatch.streams.entries import wire_of
 from tests.streams.scene import ASSISTANT, WORKER, Scene, lane_fields, new_lane
 
 
@@ -183,5 +184,6 @@ async def test_followers_hear_each_entry_as_it_is_read_and_the_end(scene: Scene)
         told = [heard.get_message(timeout=1)["data"] for _ in range(6)]
 
     assert told[-1] == b'{"gone":true}'
-    assert b"\n".join(told[:-1]).split(b"\n") == stream[1:]
+    lines = b"\n".join(told[:-1]).split(b"\n")
+    assert [wire_of(line) for line in lines] == stream[1:]
     assert WORKER.encode() in told[1]

@@ -117,7 +117,7 @@ async def test_entries_of_one_millisecond_stay_in_order_beyond_nine(
     async with following(feed, thread_id, ninth) as got:
         await wait_until(lambda: len(got.entry_ids) == 5)
         for number in range(15, 25):
-            frame = f'{{"id":"{_public(number)}","at":1,"payload":{{"type":"x"}}}}'
+            frame = f'4102444800000-{number}  {{"type":"x"}}'
             await connection.call("XADD", stream, f"4102444800000-{number}", "p", "{}")
             await connection.call("PUBLISH", stream, frame)
         await wait_until(lambda: len(got.entry_ids) >= 15)

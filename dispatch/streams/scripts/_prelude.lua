@@ -10,8 +10,8 @@ local function public(id)
 end
 
 -- Append one entry and remember what followers will be told. seq: durable entries only.
--- writer: `<run id>:<n>`, entries of a run only. Returns public id, milliseconds, Redis id.
-local function add(payload, seq, writer)
+-- writer: `<run id>:<n>`, entries of a run only. Returns the Redis id.
+local function add_raw(payload, seq, writer)
   local id
   if seq and writer then
     id = redis.call('XADD', stream, next_id(), 'p', payload, 's', seq, 'w', writer)
@@ -20,14 +20,19 @@ local function add(payload, seq, writer)
   else
     id = redis.call('XADD', stream, next_id(), 'p', payload, 'w', writer)
   end
+  frames[#frames + 1] = id .. ' ' .. (seq or '') .. ' ' .. payload
+  return id
+end
+
+-- The same; returns public id, milliseconds, Redis id.
+local function add(payload, seq, writer)
+  local id = add_raw(payload, seq, writer)
   local entry, ms = public(id)
-  local sequence = seq and ',"seq":' .. seq or ''
-  frames[#frames + 1] = '{"id":"' .. entry .. '","at":' .. ms .. sequence .. ',"payload":'
-    .. payload .. '}'
   return entry, ms, id
 end
 
--- Tell followers, once per transition: the entries as they are read, one JSON object a line.
+-- Tell followers, once per transition: `ms-n seq payload` a line. Their process makes the wire
+-- entry of it (`entries.wire_of`): this server's time is everybody's, theirs is not.
 local function tell()
   redis.call('PUBLISH', stream, frames[2] and table.concat(frames, '\n') or frames[1])
 end

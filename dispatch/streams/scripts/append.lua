@@ -15,20 +15,21 @@ end
 if redis.call('XLEN', stream) >= tonumber(ARGV[4]) then return {'FULL'} end
 local run = string.match(ARGV[2], '^[^,]+,[^,]+,(.+)$')
 local seq = tonumber(found[5])
-local entry, at
+local id
 for i = 6, #ARGV, 2 do
   if ARGV[i] == 'd' then
     seq = seq + 1
-    entry, at = add(ARGV[i + 1], seq, run .. ':' .. n)
+    id = add_raw(ARGV[i + 1], seq, run .. ':' .. n)
   else
-    entry, at = add(ARGV[i + 1], nil, run .. ':' .. n)
+    id = add_raw(ARGV[i + 1], nil, run .. ':' .. n)
   end
   n = n + 1
 end
+local at = string.match(id, '^%d+')
 if ARGV[5] == '1' and not found[4] then
   redis.call('HSET', state, 'n:' .. lane, n - 1, 'at:' .. lane, at, 'seq', seq, 'effects:' .. lane, 1)
 else
   redis.call('HSET', state, 'n:' .. lane, n - 1, 'at:' .. lane, at, 'seq', seq)
 end
 tell()
-return {'OK', entry, found[3] or ''}
+return {'OK', id, found[3] or ''}

@@ -19,9 +19,9 @@ local seq = tonumber(found[3])
 for i = 8, #ARGV, 2 do
   if ARGV[i] == 'd' then
     seq = seq + 1
-    add(ARGV[i + 1], seq, run .. ':' .. n)
+    add_raw(ARGV[i + 1], seq, run .. ':' .. n)
   else
-    add(ARGV[i + 1], nil, run .. ':' .. n)
+    add_raw(ARGV[i + 1], nil, run .. ':' .. n)
   end
   n = n + 1
 end

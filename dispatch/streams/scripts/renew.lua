@@ -5,9 +5,9 @@ local lane = ARGV[1]
 local found = redis.call('HMGET', state, 'run:' .. lane, 'beat:' .. lane, 'cancel:' .. lane)
 if found[1] ~= ARGV[2] then return refusal() end
 local dispatch, run = string.match(ARGV[2], '^([^,]+),[^,]+,(.+)$')
-local entry, at, id = add('{"type":"signal.dispatch.heartbeat","dispatchId":"' .. dispatch
+local _, at, id = add('{"type":"signal.dispatch.heartbeat","dispatchId":"' .. dispatch
   .. '","runId":"' .. run .. '"}', nil, run .. ':0')
 redis.call('HSET', state, 'at:' .. lane, at, 'beat:' .. lane, id)
 if found[2] then redis.call('XDEL', stream, found[2]) end
 tell()
-return {'OK', entry, found[3] or ''}
+return {'OK', id, found[3] or ''}
