@@ -1,19 +1,20 @@
 """Sends tasks by name; the only module of the record that knows Celery and kombu.
 
 A hint may be lost, doubled or forged without harm: the due index remembers the work. So hints
-leave in the background, on one OS thread with one broker connection, and a dead broker costs a
-log line. On a Redis broker a batch of hints is one LPUSH of ready-made Celery messages, since
-Celery's own publisher costs more than everything else in accepting an entry (celery.amqp
-builds ~0.3 ms of headers); a test holds their form against Celery's.
+leave in the background, and a dead broker costs a log line. To a Redis broker they go as
+ready-made Celery messages over the record's own asyncio connection, since Celery's publisher
+costs more than everything else in accepting an entry; a test holds their form against Celery's.
+To RabbitMQ they go through Celery and kombu, on one OS thread.
 """
 
+import asyncio
 import base64
 import contextlib
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, cast
+from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
@@ -75,28 +76,23 @@ _REDIS_OPTIONS: Final = {
 _AMQP_OPTIONS: Final = {"confirm_publish": True, "read_timeout": 5, "write_timeout": 5}
 
 
-class Transport:
-    """One process's way to the broker. Make it once; close it at the end."""
+Push = Callable[[str, list[str]], Awaitable[object]]
+"""Puts messages on a Redis list; raises Unavailable."""
 
-    def __init__(self, settings: Settings) -> None:
+
+class Transport:
+    """One process's way to the broker. Make it once, on the loop that rings; close it after."""
+
+    def __init__(self, settings: Settings, *, push: Push | None) -> None:
+        """Args: push: the way to a Redis broker; None: it is RabbitMQ."""
         self._app = Celery("arbe-producer", set_as_current=False)
         self._app.conf.update(celery_settings(settings))
-        self._is_redis = uses_redis(settings)
-        self._broker_errors = _broker_errors(self._app)
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="arbe-hints")
-        self._lock = threading.Lock()
-        self._pending: list[Hint] = []
-        self._connection: Connection | None = None
-        self._declared: set[str] = set()
+        self._bell = _RedisBell(push) if push is not None else _AmqpBell(self._app)
 
     def ring(self, hints: Sequence[Hint]) -> None:
         """Send hints soon, in the background; never blocks and never raises."""
-        with self._lock:
-            idle = not self._pending
-            self._pending.extend(hints)
-            del self._pending[:-_MAX_PENDING]
-        if idle and hints:
-            self._executor.submit(self._flush)
+        if hints:
+            self._bell.ring(hints)
 
     def check(self) -> None:
         """Return if the broker answers. Blocks; call it on an OS thread.
@@ -106,13 +102,71 @@ class Transport:
         try:
             with self._app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, timeout=3)
-        except self._broker_errors as error:
+        except _broker_errors(self._app) as error:
             raise Unavailable("The broker", cause=type(error).__name__) from error
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Send what is pending, then disconnect. Waits a few seconds at most."""
+        await self._bell.close()
+
+
+class _RedisBell:
+    """Rings on the loop: one LPUSH for all hints of a queue that wait."""
+
+    def __init__(self, push: Push) -> None:
+        self._push = push
+        self._pending: list[Hint] = []
+        self._flusher: asyncio.Task[None] | None = None
+
+    def ring(self, hints: Sequence[Hint]) -> None:
+        self._pending.extend(hints)
+        del self._pending[:-_MAX_PENDING]
+        if self._flusher is None:
+            self._flusher = asyncio.create_task(self._flush())
+
+    async def close(self) -> None:
+        if self._flusher is not None:
+            await self._flusher
+
+    async def _flush(self) -> None:
+        try:
+            while self._pending:
+                batch, self._pending = self._pending, []
+                await self._send(batch)
+        finally:
+            self._flusher = None
+
+    async def _send(self, batch: list[Hint]) -> None:
+        try:
+            for name, hints in _by_queue(batch).items():
+                await self._push(name, [redis_message(hint) for hint in hints])
+        except Exception as error:  # noqa: BLE001 - whatever the broker does, the sweep rings again
+            _lost(batch, error)
+
+
+class _AmqpBell:
+    """Rings on one OS thread with one connection: kombu knows no asyncio."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._broker_errors = _broker_errors(app)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="arbe-hints")
+        self._lock = threading.Lock()
+        self._pending: list[Hint] = []
+        self._connection: Connection | None = None
+        self._declared: set[str] = set()
+
+    def ring(self, hints: Sequence[Hint]) -> None:
+        with self._lock:
+            idle = not self._pending
+            self._pending.extend(hints)
+            del self._pending[:-_MAX_PENDING]
+        if idle:
+            self._executor.submit(self._flush)
+
+    async def close(self) -> None:
         self._executor.submit(self._disconnect)
-        self._executor.shutdown(wait=True)
+        await asyncio.to_thread(self._executor.shutdown)
 
     def _flush(self) -> None:
         with self._lock:
@@ -121,7 +175,7 @@ class Transport:
             self._publish_or_reconnect(batch)
         except Exception as error:  # noqa: BLE001 - whatever the broker does, the sweep rings again
             self._disconnect()
-            _log.warning("hints.lost", count=len(batch), cause=log.scrub(repr(error)))
+            _lost(batch, error)
 
     def _publish_or_reconnect(self, batch: list[Hint]) -> None:
         is_fresh = self._connection is None
@@ -136,38 +190,27 @@ class Transport:
 
     def _publish(self, batch: list[Hint]) -> None:
         connection = self._connection or self._connect()
-        by_queue: dict[str, list[Hint]] = {}
-        for hint in batch:
-            by_queue.setdefault(hint.queue, []).append(hint)
-        for name, hints in by_queue.items():
-            if self._is_redis:
-                # kombu's stub knows the base channel only; the Redis one has its client here.
-                client: Any = cast("Any", connection.default_channel).client
-                client.lpush(name, *(redis_message(hint) for hint in hints))
-            else:
-                self._publish_amqp(connection, name, hints)
-
-    def _publish_amqp(self, connection: Connection, name: str, hints: list[Hint]) -> None:
         with self._app.amqp.Producer(connection.default_channel) as producer:
-            for hint in hints:
+            for hint in batch:
                 message = self._app.amqp.as_task_v2(
                     str(uuid4()),
                     task_names.RUN_LANE,
                     args=(str(hint.thread_id), str(hint.lane)),
                     ignore_result=True,
                 )
+                is_known = hint.queue in self._declared
                 producer.publish(
                     message.body,
-                    exchange=name,
-                    routing_key=name,
-                    declare=[] if name in self._declared else [queue(name, is_redis=False)],
+                    exchange=hint.queue,
+                    routing_key=hint.queue,
+                    declare=[] if is_known else [queue(hint.queue, is_redis=False)],
                     serializer="json",
                     headers=message.headers,
                     delivery_mode=2,
                     retry=False,
                     **message.properties,
                 )
-                self._declared.add(name)
+                self._declared.add(hint.queue)
 
     def _connect(self) -> Connection:
         # Nobody would send heartbeats between two hints, and RabbitMQ would hang up.
@@ -181,6 +224,17 @@ class Transport:
         if connection is not None:
             with contextlib.suppress(Exception):  # it may be the broken one
                 connection.close()
+
+
+def _by_queue(hints: Sequence[Hint]) -> dict[str, list[Hint]]:
+    found: dict[str, list[Hint]] = {}
+    for hint in hints:
+        found.setdefault(hint.queue, []).append(hint)
+    return found
+
+
+def _lost(batch: Sequence[Hint], error: Exception) -> None:
+    _log.warning("hints.lost", count=len(batch), cause=log.scrub(repr(error)))
 
 
 def _broker_errors(app: Celery) -> tuple[type[BaseException], ...]:
@@ -203,7 +257,7 @@ def queue(name: str, *, is_redis: bool) -> Queue:
 
 def uses_redis(settings: Settings) -> bool:
     """Tell whether the broker is a Redis, else RabbitMQ."""
-    return settings.broker.startswith(("redis", "rediss"))
+    return settings.broker.startswith(("redis://", "rediss://"))
 
 
 def redis_message(hint: Hint) -> str:

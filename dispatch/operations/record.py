@@ -3,9 +3,9 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-import anyio
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from dispatch import transport
 from dispatch.config import Settings
 from dispatch.errors import Invalid
 from dispatch.ids import MemberId, ThreadId
@@ -38,13 +38,13 @@ class Record:
             stream_url, timeout_seconds=settings.stream_timeout_seconds
         )
         self.scripts = Scripts(self.connection)
-        self.transport = Transport(settings)
+        self._broker = self._broker_connection(stream_url)
+        self.transport = Transport(settings, push=self._push if self._broker else None)
         ttl_seconds = settings.authorization_cache_seconds
         self.callers: Remembered[str, Caller] = Remembered(ttl_seconds)
         self.accesses: Remembered[tuple[MemberId, ThreadId], ThreadAccess] = Remembered(
             ttl_seconds
         )
-
         self.visible = VisibleThreads(self._list_visible)
 
     def forget(self) -> None:
@@ -58,9 +58,25 @@ class Record:
         async with engine.as_member(self.members, member_id) as connection:
             return await threads.list_visible(connection, thread_ids=thread_ids)
 
+    def _broker_connection(self, stream_url: str) -> Connection | None:
+        """Return a way to a Redis broker; the stream's own if it is that Redis."""
+        if not transport.uses_redis(self.settings):
+            return None
+        if self.settings.broker == stream_url:
+            return self.connection
+        return Connection(
+            self.settings.broker, timeout_seconds=self.settings.stream_timeout_seconds
+        )
+
+    async def _push(self, queue: str, messages: list[str]) -> None:
+        if self._broker is not None:
+            await self._broker.call("LPUSH", queue, *messages)
+
     async def close(self) -> None:
         """Let calls under way end and give every connection back."""
-        await anyio.to_thread.run_sync(self.transport.close)
+        await self.transport.close()
+        if self._broker is not None:
+            await self._broker.close()
         await self.connection.close()
         await self.members.dispose()
         await self.projector.dispose()

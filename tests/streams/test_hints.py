@@ -34,9 +34,7 @@ def test_a_hint_reads_like_celerys_own_message(broker: Settings) -> None:
         arguments = (str(HINT.thread_id), str(HINT.lane))
         app.send_task(task_names.RUN_LANE, args=arguments, queue=HINT.queue, ignore_result=True)
         theirs = received(broker, app)
-        bell = transport.Transport(broker)
-        bell.ring([HINT])
-        bell.close()
+        push(broker, count=1)
         ours = received(broker, app)
     assert ours == theirs
     assert ours["task"] == task_names.RUN_LANE
@@ -44,15 +42,20 @@ def test_a_hint_reads_like_celerys_own_message(broker: Settings) -> None:
 
 
 def test_every_hint_has_an_id_and_a_delivery_of_its_own(broker: Settings) -> None:
-    bell = transport.Transport(broker)
-    bell.ring([HINT] * 3)
-    bell.close()
+    push(broker, count=3)
     with Connection(broker.broker) as connection:
         queue = connection.SimpleQueue(HINT.queue)
         found: list[Message] = [queue.get(timeout=5) for _ in range(3)]
         queue.close()
     assert len({message.headers["id"] for message in found}) == 3
     assert len({message.delivery_tag for message in found}) == 3
+
+
+def push(settings: Settings, *, count: int) -> None:
+    with Connection(settings.broker) as connection:
+        client: Any = connection.default_channel
+        messages = [transport.redis_message(HINT) for _ in range(count)]
+        client.client.lpush(HINT.queue, *messages)
 
 
 def received(settings: Settings, app: Celery) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """The record's way to the broker, when the broker is well, silent or dead."""
 
 import asyncio
+import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,11 +13,12 @@ import pytest_asyncio
 import structlog
 from pydantic import SecretStr
 
-from dispatch import task_names
+from dispatch import task_names, transport
 from dispatch.config import Settings
 from dispatch.embedded.redis import Redis
 from dispatch.errors import Unavailable
 from dispatch.ids import AgentId, ThreadId
+from dispatch.streams.connection import Connection
 from dispatch.transport import Hint, Transport
 from tests.system import brokers
 from tests.system.local_nodes import LocalRedis
@@ -48,70 +50,90 @@ def nowhere(request: pytest.FixtureRequest) -> Settings:
     return Settings(broker_url=SecretStr(f"{scheme}://127.0.0.1:{port}"))
 
 
+@contextlib.asynccontextmanager
+async def opened(settings: Settings) -> AsyncGenerator[Transport]:
+    """Make a transport as a record does."""
+    if not transport.uses_redis(settings):
+        bell = Transport(settings, push=None)
+        yield bell
+        await bell.close()
+        return
+    broker = Connection(settings.broker, timeout_seconds=1)
+
+    async def push(queue: str, messages: list[str]) -> None:
+        await broker.call("LPUSH", queue, *messages)
+
+    bell = Transport(settings, push=push)
+    yield bell
+    await bell.close()
+    await broker.close()
+
+
+async def wait_length(own_redis: LocalRedis, length: int) -> None:
+    async with asyncio.timeout(10):
+        while await asyncio.to_thread(own_redis.client.llen, HINT.queue) != length:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 @brokers.on_both
 async def test_a_broker_that_answers_is_well(system: Settings) -> None:
-    bell = Transport(system)
-    await asyncio.to_thread(bell.check)
-    bell.close()
+    async with opened(system) as bell:
+        await asyncio.to_thread(bell.check)
 
 
-def test_a_dead_broker_costs_a_ring_nothing_but_its_hints(nowhere: Settings) -> None:
-    bell = Transport(nowhere)
+async def test_a_dead_broker_costs_a_ring_nothing_but_its_hints(nowhere: Settings) -> None:
     with structlog.testing.capture_logs() as logs:
-        assert ring_seconds(bell, count=1000) < BLOCKED_SECONDS
-        bell.close()
+        async with opened(nowhere) as bell:
+            assert ring_seconds(bell, count=1000) < BLOCKED_SECONDS
     assert {line["event"] for line in logs} == {"hints.lost"}
     assert sum(line["count"] for line in logs) == 1000
 
 
-def test_a_dead_broker_is_said_to_be_away(nowhere: Settings) -> None:
-    bell = Transport(nowhere)
-    with pytest.raises(Unavailable, match="broker"):
-        bell.check()
-    bell.close()
+async def test_a_dead_broker_is_said_to_be_away(nowhere: Settings) -> None:
+    await says_away(nowhere)
 
 
-def test_a_wrong_password_is_said_to_be_a_broker_away(own_redis: LocalRedis) -> None:
+async def test_a_wrong_password_is_said_to_be_a_broker_away(own_redis: LocalRedis) -> None:
     wrong = own_redis.server.url.replace("redis://:", "redis://:x")
-    bell = Transport(Settings(broker_url=SecretStr(wrong)))
-    with pytest.raises(Unavailable, match="broker"):
-        bell.check()
-    bell.close()
+    await says_away(Settings(broker_url=SecretStr(wrong)))
 
 
 @pytest.mark.rabbitmq
-def test_a_wrong_rabbitmq_password_is_said_to_be_a_broker_away(rabbitmq: RabbitMQ) -> None:
+async def test_a_wrong_rabbitmq_password_is_said_to_be_a_broker_away(
+    rabbitmq: RabbitMQ,
+) -> None:
     wrong = rabbitmq.url.replace("guest:guest", "guest:x")
-    bell = Transport(Settings(broker_url=SecretStr(wrong)))
-    with pytest.raises(Unavailable, match="broker"):
-        bell.check()
-    bell.close()
+    await says_away(Settings(broker_url=SecretStr(wrong)))
+
+
+async def says_away(settings: Settings) -> None:
+    async with opened(settings) as bell:
+        with pytest.raises(Unavailable, match="broker"):
+            await asyncio.to_thread(bell.check)
 
 
 async def test_a_silent_broker_blocks_no_loop_and_gets_the_hints_of_later(
     own_redis: LocalRedis,
 ) -> None:
-    bell = Transport(Settings(broker_url=SecretStr(own_redis.server.url)))
-    bell.ring([HINT])
-    wait_until(lambda: own_redis.client.llen(HINT.queue) == 1)
-    own_redis.kill("SIGSTOP")
-    assert ring_seconds(bell, count=100) < BLOCKED_SECONDS
-    with pytest.raises(Unavailable):
-        await asyncio.to_thread(bell.check)
-    own_redis.kill("SIGCONT")
-    bell.ring([HINT])
-    await asyncio.to_thread(bell.close)
+    async with opened(Settings(broker_url=SecretStr(own_redis.server.url))) as bell:
+        bell.ring([HINT])
+        await wait_length(own_redis, 1)
+        own_redis.kill("SIGSTOP")
+        assert ring_seconds(bell, count=100) < BLOCKED_SECONDS
+        with pytest.raises(Unavailable):
+            await asyncio.to_thread(bell.check)
+        own_redis.kill("SIGCONT")
+        bell.ring([HINT])
     assert own_redis.client.llen(HINT.queue) >= 2
 
 
 async def test_the_first_hint_after_a_broker_restart_arrives(own_redis: LocalRedis) -> None:
-    bell = Transport(Settings(broker_url=SecretStr(own_redis.server.url)))
-    bell.ring([HINT])
-    wait_until(lambda: own_redis.client.llen(HINT.queue) == 1)
-    own_redis.kill()
-    own_redis.restart()
-    bell.ring([HINT])
-    bell.close()
+    async with opened(Settings(broker_url=SecretStr(own_redis.server.url))) as bell:
+        bell.ring([HINT])
+        await wait_length(own_redis, 1)
+        own_redis.kill()
+        own_redis.restart()
+        bell.ring([HINT])
     assert own_redis.client.llen(HINT.queue) == 2
 
 
@@ -119,13 +141,13 @@ async def test_the_first_hint_after_a_broker_restart_arrives(own_redis: LocalRed
 async def test_the_first_hint_after_a_rabbitmq_hung_up_arrives(rabbitmq: RabbitMQ) -> None:
     settings = Settings(broker_url=SecretStr(rabbitmq.url))
     brokers.purge(settings, HINT.queue)
-    bell = Transport(settings)
-    bell.ring([HINT])
-    wait_until(lambda: brokers.purge(settings, HINT.queue) == 1)
-    assert bell._connection is not None
-    bell._connection.connection.sock.shutdown(socket.SHUT_RDWR)
-    bell.ring([HINT])
-    bell.close()
+    async with opened(settings) as bell:
+        bell.ring([HINT])
+        wait_until(lambda: brokers.purge(settings, HINT.queue) == 1)
+        assert isinstance(bell._bell, transport._AmqpBell)
+        assert bell._bell._connection is not None
+        bell._bell._connection.connection.sock.shutdown(socket.SHUT_RDWR)
+        bell.ring([HINT])
     assert brokers.purge(settings, HINT.queue) == 1
 
 
