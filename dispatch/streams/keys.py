@@ -5,9 +5,13 @@ The due index is one per Redis; it is passed to every script as a key, so that i
 per shard without touching a script.
 """
 
+from functools import lru_cache
 from typing import Final
 
 from dispatch.ids import AgentId, ThreadId, WorkerId
+
+_REMEMBERED: Final = 4096
+"""Names of threads a process is busy with: making one costs as much as sending it."""
 
 DUE: Final = "arbe:due"
 """zset: `<thread>|<lane>` → Unix ms when somebody must look. Exactly the lanes with work."""
@@ -15,11 +19,13 @@ WORKERS: Final = "arbe:workers"
 """zset: worker id → Unix ms of its last beat."""
 
 
+@lru_cache(_REMEMBERED)
 def stream(thread_id: ThreadId) -> str:
     """Return the stream's key, which is also the channel its followers hear."""
     return f"arbe-thread-{thread_id}"
 
 
+@lru_cache(_REMEMBERED)
 def state(thread_id: ThreadId) -> str:
     """Return the key of the state hash: the fold of the stream, or a tombstone."""
     return f"{{arbe-thread-{thread_id}}}:state"
