@@ -40,7 +40,7 @@ async def run_lane(record: Record, heartbeats: Heartbeats, ref: LaneRef) -> int:
     Promise: at most one open run per lane, whoever else was hinted; returns how many ran here.
     """
     count = 0
-    while not heartbeats.draining:
+    while not heartbeats.draining and await _rows_answer(record):
         claimed = await _claim(record, heartbeats, ref)
         if claimed is None:
             break
@@ -48,6 +48,22 @@ async def run_lane(record: Record, heartbeats: Heartbeats, ref: LaneRef) -> int:
         if not await _run(record, heartbeats, claimed):
             break
     return count
+
+
+async def _rows_answer(record: Record) -> bool:
+    """Tell whether a run could have its witness; asks only after Postgres was away.
+
+    Without this an outage would claim and release each waiting dispatch again and again, and
+    tell its followers so each time.
+    """
+    if record.rows_answered:
+        return True
+    try:
+        await engine.check(record.projector)
+    except Unavailable:
+        return False
+    record.rows_answered = True
+    return True
 
 
 async def _claim(record: Record, heartbeats: Heartbeats, ref: LaneRef) -> Claimed | None:
@@ -68,6 +84,7 @@ async def _claim(record: Record, heartbeats: Heartbeats, ref: LaneRef) -> Claime
             return None
         # The holder's lease is over and nobody has looked yet: we do, then ask again.
         await lanes.expire(record.scripts, ref, settings=record.settings)
+        await project.project(record, ref.thread_id)
     return None
 
 
@@ -101,6 +118,7 @@ async def _outcome(record: Record, writer: RunWriter, claimed: Claimed) -> Outco
         request = await _request(record, claimed)
     except Unavailable as error:
         # Without its witness on the row a run may do nothing visible.
+        record.rows_answered = False
         return Interrupted(why=f"{error.server} unavailable")
     except ArbeError as error:
         return Failed(reason=error.code, message=str(error))

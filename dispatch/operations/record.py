@@ -45,6 +45,8 @@ class Record:
         self.accesses: Remembered[tuple[MemberId, ThreadId], ThreadAccess] = Remembered(
             ttl_seconds
         )
+        self.rows_answered = True
+        """What this process last saw of Postgres when a run needed it."""
         self.visible = VisibleThreads(self._list_visible)
 
     def forget(self) -> None:
