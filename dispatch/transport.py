@@ -10,7 +10,7 @@ To RabbitMQ they go through Celery and kombu, on one OS thread.
 import asyncio
 import base64
 import contextlib
-import json
+import os
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -76,7 +76,7 @@ _REDIS_OPTIONS: Final = {
 _AMQP_OPTIONS: Final = {"confirm_publish": True, "read_timeout": 5, "write_timeout": 5}
 
 
-Push = Callable[[str, list[str]], Awaitable[object]]
+Push = Callable[[str, list[bytes]], Awaitable[object]]
 """Puts messages on a Redis list; raises Unavailable."""
 
 
@@ -260,12 +260,12 @@ def uses_redis(settings: Settings) -> bool:
     return settings.broker.startswith(("redis://", "rediss://"))
 
 
-def redis_message(hint: Hint) -> str:
+def redis_message(hint: Hint) -> bytes:
     """Return a hint as Celery's protocol 2 message in kombu's Redis envelope."""
-    task_id = str(uuid4())
+    task_id = os.urandom(16).hex()
     arguments = [str(hint.thread_id), str(hint.lane)]
-    body = json.dumps([arguments, {}, _NO_EMBED]).encode()
-    return json.dumps(
+    body = msgspec.json.encode([arguments, {}, _NO_EMBED])
+    return msgspec.json.encode(
         {
             "body": base64.b64encode(body).decode(),
             "content-encoding": "utf-8",
@@ -290,7 +290,7 @@ def redis_message(hint: Hint) -> str:
                 "delivery_info": {"exchange": "", "routing_key": hint.queue},
                 "priority": 0,
                 "body_encoding": "base64",
-                "delivery_tag": str(uuid4()),
+                "delivery_tag": task_id,
             },
         }
     )

@@ -70,7 +70,7 @@ class Record:
             self.settings.broker, timeout_seconds=self.settings.stream_timeout_seconds
         )
 
-    async def _push(self, queue: str, messages: list[str]) -> None:
+    async def _push(self, queue: str, messages: list[bytes]) -> None:
         if self._broker is not None:
             await self._broker.call("LPUSH", queue, *messages)
 

@@ -60,7 +60,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Transport]:
         return
     broker = Connection(settings.broker, timeout_seconds=1)
 
-    async def push(queue: str, messages: list[str]) -> None:
+    async def push(queue: str, messages: list[bytes]) -> None:
         await broker.call("LPUSH", queue, *messages)
 
     bell = Transport(settings, push=push)
