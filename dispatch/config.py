@@ -62,7 +62,8 @@ class Settings(BaseSettings):
     """How long a process may use an answer about a token or a thread before it asks again."""
     idempotency_seconds: int = 48 * 3600
     redeliver_after_seconds: float = 5.0
-    """A hint that no worker took within this time is sent again. Longer than a busy pickup."""
+    """A hint that no worker took within this time is sent again, then at twice the wait each
+    time, up to 12 times this. Longer than a busy pickup."""
     tombstone_seconds: int = 7 * 24 * 3600
     """How long a deleted thread answers GONE rather than unknown."""
 

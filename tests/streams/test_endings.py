@@ -87,13 +87,18 @@ async def test_what_nobody_started_fails_and_makes_room_for_the_next(scene: Scen
     assert list(scene.due().values()) == [0]
 
 
-async def test_a_hint_is_asked_for_again_each_grace(scene: Scene) -> None:
+async def test_a_hint_is_asked_for_again_less_and_less_often(scene: Scene) -> None:
     thread_id, lane, _ = await queued(scene)
+    grace_ms = int(scene.settings.redeliver_after_seconds * 1000)
     scene.clock.advance(scene.settings.redeliver_after_seconds)
+    pauses: list[int] = []
+    for _ in range(6):
+        assert await scene.expire(thread_id, lane) == "hint"
+        (pause,) = scene.due().values()
+        pauses.append(pause)
+        scene.clock.advance(pause / 1000)
 
-    assert await scene.expire(thread_id, lane) == "hint"
-
-    assert list(scene.due().values()) == [int(scene.settings.redeliver_after_seconds * 1000)]
+    assert pauses == [grace_ms * times for times in (1, 2, 4, 8, 12, 12)]
 
 
 async def test_expire_repairs_an_index_that_names_an_idle_lane(scene: Scene) -> None:

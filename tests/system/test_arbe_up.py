@@ -115,6 +115,7 @@ class Load:
 async def test_each_process_may_be_killed_and_every_accepted_entry_ends_once(
     running: Up,
 ) -> None:
+    """Also: neither the token nor what people say reaches the log."""
     async with Client(running.url, running.token) as client:
         made = [await client.threads.create(parent="@demo") for _ in range(THREADS)]
         load = Load(client, [each["thread"]["id"] for each in made])
@@ -127,6 +128,10 @@ async def test_each_process_may_be_killed_and_every_accepted_entry_ends_once(
         for thread in load.threads:
             await check(client, thread, load)
         assert await none_running(client)
+    logged = (running.folder / ".arbe" / "arbe.log").read_text()
+    assert "run.claimed" in logged
+    assert running.token not in logged
+    assert "say " not in logged
 
 
 async def kill_and_wait(running: Up, client: Client, name: str) -> None:

@@ -38,8 +38,11 @@ if not found[5] then
     redis.call('ZADD', due, not_before, due_member(lane))
     return {'WAIT'}
   end
-  if now - math.max(tonumber(found[4]), not_before) < tonumber(ARGV[5]) then
-    redis.call('ZADD', due, now + ARGV[6], due_member(lane))
+  local waited = now - math.max(tonumber(found[4]), not_before)
+  if waited < tonumber(ARGV[5]) then
+    -- Less and less often: behind busy workers each hint would only lie in the queue.
+    local pause = math.min(math.max(tonumber(ARGV[6]), waited), 12 * ARGV[6])
+    redis.call('ZADD', due, now + pause, due_member(lane))
     return {'HINT'}
   end
   if rest == '' then
