@@ -10,7 +10,7 @@ import msgspec
 from starlette.types import Receive
 
 from dispatch.config import Settings
-from dispatch.errors import ArbeError
+from dispatch.errors import ArbeError, Unavailable
 from dispatch.ids import EntryId, ThreadId
 from dispatch.streams.batches import Batch
 from dispatch.streams.feed import Feed
@@ -108,8 +108,12 @@ class Watched:
     async def _check(self) -> None:
         allowed = False
         try:
-            with contextlib.suppress(ArbeError):
-                allowed = await self._still_allowed()
+            allowed = await self._still_allowed()
+        except Unavailable:
+            # Rights live in Postgres: while it is away nobody can have lost one.
+            allowed = True
+        except ArbeError:
+            allowed = False
         finally:
             if not allowed:
                 self._follower.end(Ending.LEFT)

@@ -41,6 +41,8 @@ class Served:
         self.allowed = True
         self.silent = False
         self.broken = False
+        self.asked = 0
+        """How often it was asked while broken."""
         self.url = ""
         self.port = 0
 
@@ -65,6 +67,7 @@ class Served:
         return f"{self.url}/{thread_id}/stream"
 
     async def _still_allowed(self) -> bool:
+        self.asked += self.broken
         if self.silent:
             await asyncio.Event().wait()
         if self.broken:

@@ -10,8 +10,6 @@ from dispatch.api import problems, stream
 from dispatch.api.auth import Held, Who
 from dispatch.api.routes import Ref
 from dispatch.api.shapes import examples
-from dispatch.errors import ArbeError
-from dispatch.ids import ThreadId
 from dispatch.models.houses import Caller
 from dispatch.operations import authorize, refs
 from dispatch.operations.record import Record
@@ -95,7 +93,7 @@ async def _serve(ref: str, who: Caller, record: Record, request: Request) -> Res
     await authorize.thread(record, who, thread_id)
 
     async def still_allowed() -> bool:
-        return await _may_see(record, who, thread_id)
+        return await record.visible.sees(who.member_id, thread_id)
 
     return await stream.serve(
         request,
@@ -106,10 +104,3 @@ async def _serve(ref: str, who: Caller, record: Record, request: Request) -> Res
         still_allowed=still_allowed,
         rhythm=who.member_id.int,
     )
-
-
-async def _may_see(record: Record, who: Caller, thread_id: ThreadId) -> bool:
-    try:
-        return await record.visible.sees(who.member_id, thread_id)
-    except ArbeError:
-        return False
