@@ -59,7 +59,14 @@ async def accept(
             next_step="Mention fewer, or raise ARBE_MAX_DISPATCHES_PER_ENTRY.",
         )
     chat = Chat(by=by, text=draft.text, mentions=handles, parts=draft.parts, client_key=key)
-    accepted = await _accept_or_open(record, access, chat, key=key, audience=audience)
+    accepted = await _accept_or_open(
+        record,
+        access,
+        chat,
+        key=key,
+        body=msgspec.json.encode((by.id, draft)),
+        audience=audience,
+    )
     queues = {listener.agent_id: listener.queue for listener in audience}
     hints = [
         Hint(access.thread_id, agent_id, queues[agent_id])
@@ -67,7 +74,7 @@ async def accept(
         if agent_id in queues
     ]
     if hints:
-        # Soon, not now: the hints' OS thread would fight the answer for the interpreter.
+        # Soon, not now: the answer leaves first.
         asyncio.get_running_loop().call_soon(record.transport.ring, hints)
     return accepted
 
@@ -78,6 +85,7 @@ async def _accept_or_open(
     chat: Chat,
     *,
     key: str,
+    body: bytes,
     audience: tuple[Listener, ...],
 ) -> Accepted:
     lanes = tuple(Lane(listener.agent_id, listener.max_attempts) for listener in audience)
@@ -87,6 +95,7 @@ async def _accept_or_open(
             access.thread_id,
             chat,
             key=key,
+            body=body,
             lanes=lanes,
             settings=record.settings,
         )
@@ -98,6 +107,7 @@ async def _accept_or_open(
             access.thread_id,
             chat,
             key=key,
+            body=body,
             lanes=lanes,
             settings=record.settings,
         )

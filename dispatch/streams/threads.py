@@ -68,10 +68,14 @@ async def accept(
     chat: Chat,
     *,
     key: str,
+    body: bytes,
     lanes: tuple[Lane, ...],
     settings: Settings,
 ) -> Accepted:
     """Append a chat entry and give birth to one dispatch per lane, all or nothing.
+
+    Args: body: what the poster sent: another one under the same `key` is refused. Not the
+        entry itself, which also holds what the house's agents made of it.
 
     Promise: one script; the same `key` answers the same entry for `idempotency_seconds`.
     Raises: Conflict (`key_reused`, `stream_full`), TooBusy (a lane's queue), Gone, NotFound.
@@ -79,7 +83,7 @@ async def accept(
     raw = payloads.encode(chat)
     arguments: list[str | bytes | int | float] = [
         _digest(key.encode()),
-        _digest(raw),
+        _digest(body),
         raw,
         settings.max_queue_depth,
         settings.max_stream_entries,

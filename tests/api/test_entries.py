@@ -31,6 +31,14 @@ async def test_the_same_key_is_the_same_entry(home: Home):
     assert other["reason"] == "key_reused"
 
 
+async def test_a_repeat_is_the_same_entry_though_the_house_has_changed(home: Home):
+    thread = await home.thread()
+    first = created(await home.post(thread["id"], "@late hi", key="k"))
+    await home.agent("late")
+    again = await home.post(thread["id"], "@late hi", key="k")
+    assert again.json() == {**first, "duplicate": True}
+
+
 async def test_many_posts_with_one_key_make_one_entry(home: Home):
     thread = await home.thread()
     answers = await asyncio.gather(*(home.post(thread["id"], "hi", key="k") for _ in range(10)))

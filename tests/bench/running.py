@@ -32,6 +32,7 @@ async def open_run(
         thread_id,
         Chat(by=Author("member", "bench"), text="hello"),
         key=ids.uuid7().hex,
+        body=b"hello",
         lanes=(Lane(lane, settings.max_attempts),),
         settings=settings,
     )

@@ -44,6 +44,7 @@ class Writer:
             thread_id,
             Chat(by=ANN, text=text),
             key=str(ids.uuid7()),
+            body=text.encode(),
             lanes=(),
             settings=self.settings,
         )

@@ -144,6 +144,7 @@ class Scene:
             thread_id,
             Chat(by=Author("member", "m1"), text=text),
             key=key,
+            body=text.encode(),
             lanes=tuple(Lane(agent, self.settings.max_attempts) for agent in agents),
             settings=settings or self.settings,
         )
