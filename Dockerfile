@@ -24,4 +24,5 @@ WORKDIR /var/lib/arbe
 USER arbe
 EXPOSE 8700
 STOPSIGNAL SIGTERM
-CMD ["uvicorn", "--factory", "dispatch.api.app:create_app", "--host", "0.0.0.0", "--port", "8700"]
+ENV ARBE_API_HOST=0.0.0.0
+CMD ["python", "-m", "dispatch.api"]

@@ -23,18 +23,17 @@ from dispatch.operations.record import open_record
 from dispatch.streams.feed import Feed
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """Make the app; a factory for uvicorn, which reads settings from the environment.
+def create_app(settings: Settings) -> FastAPI:
+    """Make the app; `python -m dispatch.api` serves it.
 
     Promise: nothing is connected before the lifespan starts.
     """
-    held = settings if settings is not None else Settings()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with open_record(held) as record:
+        async with open_record(settings) as record:
             app.state.record = record
-            app.state.feed = Feed(record.connection, settings=held)
+            app.state.feed = Feed(record.connection, settings=settings)
             try:
                 yield
             finally:
@@ -48,7 +47,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.include_router(health.router)
     app.include_router(_version_1())
-    app.add_middleware(body.Bounded, max_body_bytes=held.max_body_bytes)
+    app.add_middleware(body.Bounded, max_body_bytes=settings.max_body_bytes)
     problems.install(app)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     return app

@@ -29,11 +29,6 @@ class IdRange(msgspec.Struct, frozen=True):
     low: uuid.UUID
     high: uuid.UUID
 
-    @property
-    def is_exact(self) -> bool:
-        """Tell whether the whole id was typed."""
-        return self.low == self.high
-
 
 def id_range(text: str) -> IdRange:
     """Read a whole id or at least four digits of its beginning; dashes may stand anywhere.

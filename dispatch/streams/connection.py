@@ -3,8 +3,8 @@
 Concurrent calls of a process leave together in one pipeline; a lone call pays nothing for it.
 The connection belongs to one task that is never cancelled: on Python 3.11 redis.asyncio may
 swallow a cancellation that races a reply (redis-py uses `asyncio.wait_for`), so callers only
-ever wait on futures. Every command sent here may be sent twice (see `transitions`), so a call
-whose answer was lost is simply sent again by redis-py's retry.
+ever wait on futures. A call whose answer was lost is sent again: transitions may be sent twice
+(`threads` and `runs` say what then; `signal` alone would stand twice).
 
 Not guaranteed: order between calls of different callers.
 """
@@ -91,10 +91,6 @@ class Connection:
         if self._flusher is None:
             self._flusher = asyncio.create_task(self._flush())
         return await future
-
-    async def call_many(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
-        """Run independent commands together; the first failure is raised."""
-        return list(await asyncio.gather(*(self.call(*command) for command in commands)))
 
     async def close(self) -> None:
         """Let the calls under way end, then disconnect."""

@@ -31,7 +31,7 @@ async def _measure(system: System, scale: Scale) -> list[Row]:
     connection = Connection(system.settings.stream_url.get_secret_value(), timeout_seconds=20)
     bench = _Bench(connection, system)
     single = Row("append, 1 event", "µs", (Goal("ratio", 1.2),), against=FLOOR)
-    library = Row("append, 1 event", "µs", against="redis-py's own client.xadd()")
+    redis_py = Row("append, 1 event", "µs", against="redis-py's own client.xadd()")
     batch = Row(
         "append, 32 events in one call",
         "events/s",
@@ -52,7 +52,7 @@ async def _measure(system: System, scale: Scale) -> list[Row]:
             floor = await bench.singles(calls, fenced=False)
             ours = await bench.singles(calls)
             single.add(ours=ours, floor=floor)
-            library.add(ours=ours, floor=await bench.library_singles(calls))
+            redis_py.add(ours=ours, floor=await bench.redis_py_singles(calls))
             pipe = await bench.batches(scale.of(60, 2), fenced=False)
             ours_batch = await bench.batches(scale.of(60, 2))
             piped.add(ours=[ours_batch], floor=[pipe])
@@ -64,7 +64,7 @@ async def _measure(system: System, scale: Scale) -> list[Row]:
     finally:
         await connection.close()
         await bench.close()
-    return [single, library, batch, piped, *many.values()]
+    return [single, redis_py, batch, piped, *many.values()]
 
 
 class _Bench:
@@ -104,7 +104,7 @@ class _Bench:
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def library_singles(self, calls: int) -> list[float]:
+    async def redis_py_singles(self, calls: int) -> list[float]:
         fields = {"p": self._event[1], "w": "0123456789ab:1"}
         return [
             1e6 * await _seconds(lambda: self._client.xadd("floor-library", fields))
