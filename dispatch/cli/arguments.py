@@ -18,6 +18,14 @@ AgentRef = Annotated[
 Tags = Annotated[
     list[str] | None, typer.Option("--tag", help="A label; may be given several times.")
 ]
+WhenBusy = Annotated[
+    str | None,
+    typer.Option(
+        "--when-busy",
+        help="While the agent is busy: enqueue, reject, interrupt, rollback, steer or write.",
+        metavar="POLICY",
+    ),
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="This many at most.")]
 
 _STDIN: Final = "-"

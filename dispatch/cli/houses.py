@@ -5,7 +5,9 @@ from typing import Annotated
 import typer
 
 from dispatch.cli import commands, rows
+from dispatch.cli.arguments import WhenBusy
 from dispatch.cli.doors import Door
+from dispatch.client.connection import Json
 
 app = commands.noun("Houses: tenants, each with its members, agents and threads.")
 
@@ -46,3 +48,30 @@ async def rename(
 ) -> None:
     """Give your house another name."""
     rows.show(door, await door.client.houses.rename(name))
+
+
+@commands.command(
+    app,
+    "update",
+    examples="""
+    arbe house update --when-busy steer
+    arbe house update --name "Acme Research"
+    """,
+)
+async def update(
+    door: Door,
+    name: Annotated[str | None, typer.Option("--name", help="Another name.")] = None,
+    when_busy: WhenBusy = None,
+) -> None:
+    """Change your house: its name, or what becomes of entries whose agent is busy.
+
+    --when-busy counts where neither entry nor thread says; empty: `enqueue` again.
+    """
+    changes: Json = {}
+    if name is not None:
+        changes["name"] = name
+    if when_busy is not None:
+        changes["whenBusy"] = when_busy or None
+    if not changes:
+        raise typer.BadParameter("nothing to change: give --name or --when-busy")
+    rows.show(door, await door.client.houses.update(changes))

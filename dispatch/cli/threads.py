@@ -6,7 +6,7 @@ from typing import Annotated, Final
 import typer
 
 from dispatch.cli import arguments, commands, entries, exits, reading, rows
-from dispatch.cli.arguments import Limit, Tags, ThreadRef, Yes
+from dispatch.cli.arguments import Limit, Tags, ThreadRef, WhenBusy, Yes
 from dispatch.cli.doors import Door
 from dispatch.client.connection import Json
 
@@ -53,8 +53,12 @@ async def create(
             callback=arguments.read_stdin,
         ),
     ] = None,
+    when_busy: WhenBusy = None,
 ) -> None:
-    """Make a thread. Without --message this makes the row only and wakes nobody."""
+    """Make a thread. Without --message this makes the row only and wakes nobody.
+
+    --when-busy counts for entries that do not say themselves; else the house's.
+    """
     made = await door.client.threads.create(
         parent,
         environment=environment,
@@ -62,6 +66,7 @@ async def create(
         tags=tags or (),
         key=key,
         message=message,
+        when_busy=when_busy,
     )
     if door.output.as_json:
         door.output.json(made)
@@ -143,8 +148,12 @@ async def update(
         bool | None, typer.Option("--pin/--unpin", help="Pin it to the house's sidebar.")
     ] = None,
     tags: Tags = None,
+    when_busy: WhenBusy = None,
 ) -> None:
-    """Change a thread's name, pin or labels; --tag replaces all labels."""
+    """Change a thread's name, pin, labels or busy policy; --tag replaces all labels.
+
+    --when-busy counts for entries that do not say themselves; empty: as the house says.
+    """
     changes: Json = {}
     if name is not None:
         changes["name"] = name or None
@@ -152,8 +161,12 @@ async def update(
         changes["pinned"] = pinned
     if tags is not None:
         changes["tags"] = [tag for tag in tags if tag]
+    if when_busy is not None:
+        changes["whenBusy"] = when_busy or None
     if not changes:
-        raise typer.BadParameter("nothing to change: give --name, --pin, --unpin or --tag")
+        raise typer.BadParameter(
+            "nothing to change: give --name, --pin, --unpin, --tag or --when-busy"
+        )
     rows.show(door, await door.client.threads.update(thread, changes))
 
 

@@ -25,9 +25,11 @@ class Houses:
 
     async def rename(self, name: str, *, ref: str = "me") -> Json:
         """Give the house another name."""
-        return await self._connection.call(
-            "PATCH", f"/v1/houses/{segment(ref)}", body={"name": name}
-        )
+        return await self.update({"name": name}, ref=ref)
+
+    async def update(self, changes: Json, *, ref: str = "me") -> Json:
+        """Change `name` or `whenBusy` (None: `enqueue`); what is not named stays."""
+        return await self._connection.call("PATCH", f"/v1/houses/{segment(ref)}", body=changes)
 
 
 class Members:

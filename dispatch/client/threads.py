@@ -23,12 +23,14 @@ class Threads:
         key: str | None = None,
         config: dict[str, Any] | None = None,
         message: str | None = None,
+        when_busy: str | None = None,
     ) -> Json:
         """Make a thread, or return the one that has this `key`.
 
         Promise: with `key` it is repeated on a bad line, and the message then still stands
         once. Without `message` nothing is dispatched.
         Args: parent: a house (None: the caller's), an agent (a DM) or a thread (a sub-job).
+        when_busy: for entries that do not say themselves (`docs/busy.md`).
         Returns: `{thread, entry?, dispatches?}`.
         """
         body = {
@@ -39,6 +41,7 @@ class Threads:
             "key": key,
             "config": config,
             "message": message,
+            "whenBusy": when_busy,
         }
         return await self._connection.call(
             "POST",
@@ -76,7 +79,10 @@ class Threads:
         return await self._connection.call("GET", _path(ref))
 
     async def update(self, ref: str, changes: Json) -> Json:
-        """Change `name`, `pinned` or `tags`; what is not named stays. Returns the thread."""
+        """Change `name`, `pinned`, `tags` or `whenBusy`; what is not named stays.
+
+        Returns: the thread.
+        """
         return await self._connection.call("PATCH", _path(ref), body=changes)
 
     async def delete(self, ref: str) -> None:

@@ -20,6 +20,7 @@ from dispatch.ids import (
 
 Role = Literal["owner", "member"]
 TriggerMode = Literal["always", "mention", "never"]
+WhenBusy = Literal["enqueue", "reject", "interrupt", "rollback", "steer", "write"]
 SandboxStatus = Literal["starting", "ready", "dead", "released"]
 
 
@@ -30,6 +31,8 @@ class House(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     name: str
     primary_thread_id: ThreadId
     created_at: datetime
+    when_busy: WhenBusy | None = None
+    """For entries and threads that do not say; None: `enqueue`."""
 
 
 class Member(msgspec.Struct, frozen=True, rename="camel", kw_only=True):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from dispatch.ids import AgentId, EntryId, EnvironmentId, HouseId, SandboxId, ThreadId
-from dispatch.models.houses import TriggerMode
+from dispatch.models.houses import TriggerMode, WhenBusy
 from dispatch.payloads.usage import UsageTotals
 
 ThreadStatus = Literal["open", "idle", "running", "completed", "failed", "cancelled"]
@@ -36,6 +36,8 @@ class Thread(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     usage: UsageTotals = UsageTotals()
     config: dict[str, Any] = {}
     key: str | None = None
+    when_busy: WhenBusy | None = None
+    """For entries that do not say; None: as the house says."""
     stream_id: EntryId = EntryId("")
     created_at: datetime
     updated_at: datetime
@@ -67,6 +69,7 @@ class NewThread(msgspec.Struct, frozen=True, kw_only=True):
     environment_id: EnvironmentId | None = None
     config: dict[str, Any] = {}
     key: str | None = None
+    when_busy: WhenBusy | None = None
 
 
 class ThreadFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,3 +133,5 @@ class ThreadAccess(msgspec.Struct, frozen=True, kw_only=True):
     listeners: tuple[Listener, ...]
     stream_id: EntryId
     """The row's watermark when it was read: a stream shorter than this has forgotten."""
+    when_busy: WhenBusy = "enqueue"
+    """For entries that do not say: the thread's word, else the house's."""

@@ -9,7 +9,7 @@ import msgspec
 
 from dispatch.errors import ArbeError
 from dispatch.ids import AgentId, ThreadId
-from dispatch.models.houses import Caller
+from dispatch.models.houses import Caller, WhenBusy
 from dispatch.models.threads import KeyedThread, NewThread, Parent, Thread
 from dispatch.operations import delete_thread, labels, narrate, post_entry, refs
 from dispatch.operations.post_entry import Draft
@@ -28,6 +28,7 @@ class ThreadDraft(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
     config: dict[str, Any] = {}
     message: str | None = None
+    when_busy: WhenBusy | None = None
 
 
 class CreatedThread(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +100,7 @@ async def _new_thread(record: Record, who: Caller, draft: ThreadDraft) -> NewThr
         environment_id=environment_id,
         config=draft.config,
         key=None if draft.key is None else labels.name(draft.key, settings, what="key"),
+        when_busy=draft.when_busy,
     )
 
 

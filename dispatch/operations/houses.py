@@ -1,10 +1,11 @@
-"""Houses: found one, read it, rename it."""
+"""Houses: found one, read it, change it."""
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from dispatch.errors import NotFound
 from dispatch.ids import HouseId
-from dispatch.models.houses import Caller, House, Member, Token
+from dispatch.models.houses import Caller, House, Member, Token, WhenBusy
 from dispatch.operations import authorize, labels, narrate, rights, tokens
 from dispatch.operations.record import Record
 from dispatch.payloads.chat import Author
@@ -20,6 +21,14 @@ class Founded(msgspec.Struct, frozen=True, kw_only=True):
     member: Member
     token: Token
     secret: str
+
+
+class HouseChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What shall be different; UNSET stays as it is."""
+
+    name: str | UnsetType = UNSET
+    when_busy: WhenBusy | UnsetType | None = UNSET
+    """For threads that do not say themselves; None: `enqueue`."""
 
 
 async def create(record: Record, *, name: str, owner_name: str) -> Founded:
@@ -53,18 +62,26 @@ async def get(record: Record, who: Caller, ref: str = "me") -> House:
         return await stored.get(connection, house_id=_own(who, ref))
 
 
-async def rename(record: Record, who: Caller, name: str, ref: str = "me") -> House:
-    """Give the house another name; `signal.house.renamed` says so on its primary thread.
+async def update(record: Record, who: Caller, change: HouseChange, ref: str = "me") -> House:
+    """Change the house; `signal.house.renamed` tells of another name on its primary thread.
 
+    Promise: another busy policy counts for entries this process accepts from now on, and for
+    others within `authorization_cache_seconds`.
     Raises: Forbidden, NotFound, Invalid.
     """
     house_id = _own(who, ref)
-    rights.require_owner(who, "rename the house")
-    named = labels.name(name, record.settings)
+    rights.require_owner(who, "change the house")
+    name = change.name
+    if isinstance(name, str):
+        name = labels.name(name, record.settings)
     await narrate.ready(record)
     async with engine.as_member(record.members, who.member_id) as connection:
         before = await stored.get(connection, house_id=house_id)
-        house = await stored.update(connection, house_id=house_id, name=named)
+        house = await stored.update(
+            connection, house_id=house_id, name=name, when_busy=change.when_busy
+        )
+    if before.when_busy != house.when_busy:
+        record.forget()
     if before.name != house.name:
         await narrate.tell(record, house.primary_thread_id, HouseRenamed(name=house.name))
     return house

@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from dispatch import clock, log
 from dispatch.errors import Unavailable
 from dispatch.ids import AgentId, ThreadId
-from dispatch.models.houses import Caller, TriggerMode
+from dispatch.models.houses import Caller, TriggerMode, WhenBusy
 from dispatch.models.pages import Page
 from dispatch.models.threads import Thread, ThreadFilter
 from dispatch.operations import labels, narrate, paging, reconcile
@@ -26,6 +26,8 @@ class ThreadChange(msgspec.Struct, frozen=True, kw_only=True):
     name: str | UnsetType | None = UNSET
     pinned: bool | UnsetType = UNSET
     tags: list[str] | UnsetType = UNSET
+    when_busy: WhenBusy | UnsetType | None = UNSET
+    """For entries that do not say themselves; None: as the house says."""
 
 
 async def get(record: Record, who: Caller, thread_id: ThreadId) -> Thread:
@@ -67,7 +69,8 @@ async def update(
 ) -> Thread:
     """Name, pin or tag a thread; `signal.thread.renamed` tells of another name.
 
-    Promise: a pin keeps its first time when it is set again.
+    Promise: a pin keeps its first time when it is set again. Another busy policy counts as
+    `houses.update` says.
     Raises: NotFound, Gone, Invalid.
     """
     wanted = _columns(change, record)
@@ -77,6 +80,8 @@ async def update(
         if before.pinned_at is not None and wanted.get("pinned_at"):
             del wanted["pinned_at"]
         after = await stored.update(connection, thread_id=thread_id, **wanted)
+    if after.when_busy != before.when_busy:
+        record.forget()
     if after.name != before.name:
         told = ThreadRenamed(name=after.name, by=narrate.author(who))
         await narrate.tell(record, thread_id, told)
@@ -121,4 +126,6 @@ def _columns(change: ThreadChange, record: Record) -> dict[str, Any]:
         wanted["pinned_at"] = clock.now() if change.pinned else None
     if isinstance(change.tags, list):
         wanted["tags"] = labels.tags(change.tags, record.settings)
+    if not isinstance(change.when_busy, UnsetType):
+        wanted["when_busy"] = change.when_busy
     return wanted

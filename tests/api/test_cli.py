@@ -183,6 +183,10 @@ async def test_threads_are_made_changed_and_listed_by_pages(arbe: Arbe) -> None:
     assert "name" not in changed
     assert changed["tags"] == ["u"]
     assert changed["pinnedAt"]
+    steered = ("thread", "update", made[0], "--json", "--when-busy")
+    assert (await arbe(*steered, "steer")).json["whenBusy"] == "steer"
+    assert "whenBusy" not in (await arbe(*steered, "")).json
+    assert (await arbe(*steered, "panic")).code == 1
     first = (await arbe("thread", "list", "--tag", "t", "--limit", "1", "--json")).json
     assert [thread["id"] for thread in first["threads"]] == [made[2]]
     assert first["nextCursor"]
@@ -242,6 +246,9 @@ async def test_houses_members_and_tokens_are_looked_after(arbe: Arbe) -> None:
     assert founded["house"]["name"] == "Villa"
     renamed = (await arbe("house", "rename", "Casa Nova", "--json")).json
     assert renamed["name"] == "Casa Nova"
+    steered = (await arbe("house", "update", "--when-busy", "steer", "--json")).json
+    assert (steered["name"], steered["whenBusy"]) == ("Casa Nova", "steer")
+    assert (await arbe("house", "update")).code == 64
     member = (await arbe("member", "create", "Ben", "--json")).json
     token = (
         await arbe("token", "create", "ci", "--member", member["id"], "--days", "1", "--json")

@@ -48,6 +48,25 @@ async def test_renaming_a_house_is_told_once_on_its_primary_thread(home: Home):
     assert told[1:] == [{"type": "signal.house.renamed", "name": "Villa"}]
 
 
+async def test_an_owner_sets_what_busy_agents_do_and_a_member_may_not(app: FastAPI, home: Home):
+    before = (await home.http.get("/v1/houses/me")).json()
+    assert "whenBusy" not in before
+    changed = (await home.http.patch("/v1/houses/me", json={"whenBusy": "steer"})).json()
+    assert changed == {**before, "whenBusy": "steer"}
+    assert (await home.http.get("/v1/houses/me")).json() == changed
+    assert (await home.http.patch("/v1/houses/me", json={"whenBusy": None})).json() == before
+    told = await home.payloads(str(home.founded.house.primary_thread_id))
+    assert [each["type"] for each in told] == ["signal.thread.created"]
+    for bad in ("panic", "", 1):
+        problem(await home.http.patch("/v1/houses/me", json={"whenBusy": bad}), 422, "invalid")
+    member = created(await home.http.post("/v1/members", json={"name": "Bo"}))
+    token = created(
+        await home.http.post("/v1/tokens", json={"name": "bo", "memberId": member["id"]})
+    )
+    async with client_of(app, token["token"]) as bo:
+        problem(await bo.patch("/v1/houses/me", json={"whenBusy": "write"}), 403, "forbidden")
+
+
 async def test_another_house_is_unknown(home: Home, make_home: MakeHome):
     other = await make_home()
     problem(await home.http.get(f"/v1/houses/{other.founded.house.id}"), 404, "not_found")

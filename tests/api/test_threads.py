@@ -106,6 +106,20 @@ async def test_naming_pinning_and_tagging(home: Home):
     ]
 
 
+async def test_a_thread_says_what_busy_agents_do_or_inherits_it(home: Home):
+    assert "whenBusy" not in await home.thread()
+    thread = await home.thread(whenBusy="reject")
+    assert thread["whenBusy"] == "reject"
+    url = f"/v1/threads/{thread['id']}"
+    assert (await home.http.patch(url, json={"whenBusy": "steer"})).json()[
+        "whenBusy"
+    ] == "steer"
+    assert (await home.http.patch(url, json={"name": "x"})).json()["whenBusy"] == "steer"
+    assert "whenBusy" not in (await home.http.patch(url, json={"whenBusy": None})).json()
+    problem(await home.http.patch(url, json={"whenBusy": "panic"}), 422, "invalid")
+    problem(await home.http.post("/v1/threads", json={"whenBusy": ""}), 422, "invalid")
+
+
 async def test_lists_filter_and_page(home: Home):
     await home.agent()
     notes = await home.thread(name="Release notes", tags=["release"])

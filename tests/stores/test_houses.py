@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dispatch import ids
@@ -50,6 +51,22 @@ async def test_an_owner_renames_the_house_and_a_member_does_not(home: Home) -> N
     async with home.as_member() as conn:
         with pytest.raises(NotFound):
             await houses.update(conn, house_id=home.house.id, name="Mine")
+
+
+async def test_an_owner_sets_the_houses_busy_policy_and_a_member_does_not(home: Home) -> None:
+    async with home.as_owner() as conn:
+        house = await houses.update(conn, house_id=home.house.id, when_busy="steer")
+        assert (house.when_busy, house.name) == ("steer", "Casa")
+        assert await houses.update(conn, house_id=home.house.id, name="New") == replace(
+            house, name="New"
+        )
+        assert (await houses.update(conn, house_id=home.house.id)).when_busy == "steer"
+    async with home.as_member() as conn:
+        with pytest.raises(NotFound):
+            await houses.update(conn, house_id=home.house.id, when_busy=None)
+    with pytest.raises(Invalid):
+        async with home.as_owner() as conn:
+            await houses.update(conn, house_id=home.house.id, when_busy="panic")  # type: ignore[arg-type]
 
 
 async def test_a_token_finds_its_living_member(home: Home, api: AsyncEngine) -> None:

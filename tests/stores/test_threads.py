@@ -140,6 +140,28 @@ async def test_access_to_a_house_without_agents_has_no_listeners(home: Home) -> 
     assert seen.listeners == ()
 
 
+async def test_access_tells_the_threads_busy_policy_else_the_houses(home: Home) -> None:
+    async def policy() -> str:
+        async with home.as_member() as conn:
+            seen = await threads.access(conn, thread_id=home.thread.id, max_attempts=3)
+            return seen.when_busy
+
+    assert await policy() == "enqueue"
+    async with home.as_owner() as conn:
+        await houses.update(conn, house_id=home.house.id, when_busy="reject")
+    assert await policy() == "reject"
+    async with home.as_member() as conn:
+        row = await threads.update(conn, thread_id=home.thread.id, when_busy="steer")
+        assert row.when_busy == "steer"
+    assert await policy() == "steer"
+    async with home.as_member() as conn:
+        await threads.update(conn, thread_id=home.thread.id, when_busy=None)
+    assert await policy() == "reject"
+    assert (await add(home, when_busy="write")).when_busy == "write"
+    with pytest.raises(Invalid):
+        await add(home, when_busy="panic")
+
+
 async def test_an_override_can_be_changed_and_taken_back(home: Home) -> None:
     async def mode() -> str:
         async with home.as_member() as conn:

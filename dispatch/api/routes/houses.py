@@ -9,13 +9,14 @@ from dispatch.api.auth import Held, MayFound, Who
 from dispatch.api.routes import Ref
 from dispatch.api.shapes import houses as shapes
 from dispatch.api.shapes.houses import (
+    ChangeHouse,
     FoundedAnswer,
     FoundHouse,
     HouseAnswer,
     HousesAnswer,
-    RenameHouse,
 )
 from dispatch.operations import houses
+from dispatch.operations.houses import HouseChange
 
 router = APIRouter(prefix="/houses", tags=["houses"])
 
@@ -24,6 +25,7 @@ router = APIRouter(prefix="/houses", tags=["houses"])
     "",
     status_code=HTTPStatus.CREATED,
     summary="Found a house",
+    response_model_exclude_none=True,
     dependencies=[MayFound],
     responses=problems.responses(HTTPStatus.FORBIDDEN),
 )
@@ -38,7 +40,12 @@ async def found_house(body: FoundHouse, record: Held) -> FoundedAnswer:
     )
 
 
-@router.get("", summary="List one's houses", responses=problems.responses())
+@router.get(
+    "",
+    summary="List one's houses",
+    response_model_exclude_none=True,
+    responses=problems.responses(),
+)
 async def list_houses(who: Who, record: Held) -> HousesAnswer:
     """Return the one house the token belongs to."""
     return HousesAnswer(houses=[shapes.house(await houses.get(record, who))])
@@ -47,6 +54,7 @@ async def list_houses(who: Who, record: Held) -> HousesAnswer:
 @router.get(
     "/{ref}",
     summary="Read a house",
+    response_model_exclude_none=True,
     responses=problems.responses(HTTPStatus.NOT_FOUND),
 )
 async def get_house(ref: Ref, who: Who, record: Held) -> HouseAnswer:
@@ -56,9 +64,11 @@ async def get_house(ref: Ref, who: Who, record: Held) -> HouseAnswer:
 
 @router.patch(
     "/{ref}",
-    summary="Rename a house",
+    summary="Change a house",
+    response_model_exclude_none=True,
     responses=problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN),
 )
-async def rename_house(ref: Ref, body: RenameHouse, who: Who, record: Held) -> HouseAnswer:
-    """Give the house another name; its primary thread tells (`signal.house.renamed`)."""
-    return shapes.house(await houses.rename(record, who, body.name, ref))
+async def change_house(ref: Ref, body: ChangeHouse, who: Who, record: Held) -> HouseAnswer:
+    """Change what is given; its primary thread tells of another name."""
+    change = HouseChange(**{name: getattr(body, name) for name in body.model_fields_set})
+    return shapes.house(await houses.update(record, who, change, ref))

@@ -7,7 +7,7 @@ from pydantic import Field
 from dispatch import clock
 from dispatch.api import shapes
 from dispatch.api.shapes import Answer, Body, Milliseconds, examples
-from dispatch.models.houses import House, Member, Role, Token
+from dispatch.models.houses import House, Member, Role, Token, WhenBusy
 
 
 class FoundHouse(Body):
@@ -19,12 +19,13 @@ class FoundHouse(Body):
     owner_name: str
 
 
-class RenameHouse(Body):
-    """The house's new name."""
+class ChangeHouse(Body):
+    """What shall be different; `whenBusy: null` means `enqueue` again."""
 
-    model_config = shapes.example(name="Villa")
+    model_config = shapes.example(name="Villa", whenBusy="steer")
 
-    name: str
+    name: str = ""
+    when_busy: WhenBusy | None = None
 
 
 class AddMember(Body):
@@ -55,6 +56,10 @@ class HouseAnswer(Answer):
     name: str
     primary_thread_id: str
     created_at: Milliseconds
+    when_busy: Annotated[
+        WhenBusy | None,
+        Field(description="For entries and threads that do not say; unset: `enqueue`."),
+    ] = None
 
 
 class MemberAnswer(Answer):
@@ -141,6 +146,7 @@ def house(row: House) -> HouseAnswer:
         name=row.name,
         primary_thread_id=str(row.primary_thread_id),
         created_at=clock.milliseconds(row.created_at),
+        when_busy=row.when_busy,
     )
 
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dispatch import clock
 from dispatch.api import shapes
 from dispatch.api.shapes import Answer, Body, Milliseconds, examples
+from dispatch.models.houses import WhenBusy
 from dispatch.models.threads import ParentKind, Thread, ThreadStatus
 
 
@@ -36,16 +37,22 @@ class CreateThread(Body):
     message: Annotated[
         str | None, Field(description="First entry; only this may wake an agent.")
     ] = None
+    when_busy: Annotated[
+        WhenBusy | None, Field(description="For entries that do not say themselves.")
+    ] = None
 
 
 class ChangeThread(Body):
-    """What shall be different; `name: null` makes it untitled."""
+    """What shall be different; `name: null`: untitled, `whenBusy: null`: as the house says."""
 
-    model_config = shapes.example(name="Release 1.0", pinned=True, tags=["release"])
+    model_config = shapes.example(
+        name="Release 1.0", pinned=True, tags=["release"], whenBusy="steer"
+    )
 
     name: str | None = None
     pinned: bool = False
     tags: list[str] = Field(default_factory=list[str])
+    when_busy: WhenBusy | None = None
 
 
 class ListThreads(BaseModel):
@@ -115,6 +122,10 @@ class ThreadAnswer(Answer):
     usage: UsageAnswer
     config: dict[str, Any]
     key: str | None = None
+    when_busy: Annotated[
+        WhenBusy | None,
+        Field(description="For entries that do not say; unset: as the house says."),
+    ] = None
     created_at: Milliseconds
     updated_at: Milliseconds
 
@@ -146,6 +157,7 @@ def thread(row: Thread) -> ThreadAnswer:
         usage=UsageAnswer.model_validate(row.usage.to_wire(), by_alias=True, by_name=False),
         config=row.config,
         key=row.key,
+        when_busy=row.when_busy,
         created_at=clock.milliseconds(row.created_at),
         updated_at=clock.milliseconds(row.updated_at),
     )

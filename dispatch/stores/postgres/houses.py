@@ -4,12 +4,13 @@ from datetime import datetime
 from typing import Final
 
 import sqlalchemy as sa
+from msgspec import UNSET, UnsetType
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatch import ids
 from dispatch.errors import NotFound
 from dispatch.ids import HouseId, MemberId, ThreadId, TokenId
-from dispatch.models.houses import FoundedHouse, House, Member, Token
+from dispatch.models.houses import FoundedHouse, House, Member, Token, WhenBusy
 from dispatch.stores.postgres import rows
 from dispatch.stores.postgres.tables import houses
 
@@ -82,12 +83,21 @@ async def get(conn: AsyncConnection, *, house_id: HouseId) -> House:
     return rows.house(row)
 
 
-async def update(conn: AsyncConnection, *, house_id: HouseId, name: str) -> House:
-    """Rename the house; an owner's right.
+async def update(
+    conn: AsyncConnection,
+    *,
+    house_id: HouseId,
+    name: str | UnsetType = UNSET,
+    when_busy: WhenBusy | UnsetType | None = UNSET,
+) -> House:
+    """Change what is given; an owner's right.
 
     Raises: NotFound, also for a caller who is no owner of it.
     """
-    statement = sa.update(houses).where(houses.c.id == house_id).values(name=name)
+    values = rows.given(name=name, when_busy=when_busy)
+    if not values:
+        return await get(conn, house_id=house_id)
+    statement = sa.update(houses).where(houses.c.id == house_id).values(values)
     row = (await conn.execute(statement.returning(*houses.c))).mappings().first()
     if row is None:
         raise NotFound("house", str(house_id))

@@ -30,7 +30,14 @@ def _object(name: str) -> sa.Column[object]:
     return sa.Column(name, JSONB(), nullable=False)
 
 
-houses = _table("houses", _id(), _text("name"), _id("primary_thread_id"), _moment("created_at"))
+houses = _table(
+    "houses",
+    _id(),
+    _text("name"),
+    _id("primary_thread_id"),
+    _moment("created_at"),
+    _text("when_busy", null=True),
+)
 members = _table(
     "members", _id(), _id("house_id"), _text("name"), _text("role"), _moment("created_at")
 )
@@ -91,6 +98,7 @@ threads = _table(
     sa.Column("stream_id", sa.Text(collation="C"), nullable=False),
     _moment("created_at"),
     _moment("updated_at"),
+    _text("when_busy", null=True),
 )
 thread_agents = _table(
     "thread_agents",

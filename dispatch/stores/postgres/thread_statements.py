@@ -9,7 +9,7 @@ from sqlalchemy.sql.dml import ReturningDelete
 
 from dispatch.ids import HouseId, ThreadId
 from dispatch.models.threads import Parent, ThreadFilter, ThreadStatus
-from dispatch.stores.postgres.tables import agents, thread_agents, threads
+from dispatch.stores.postgres.tables import agents, houses, thread_agents, threads
 
 FIND: Final = sa.select(threads).where(threads.c.id == sa.bindparam("thread_id"))
 
@@ -18,12 +18,14 @@ ACCESS: Final = (
         threads.c.house_id,
         threads.c.parent_thread_id,
         threads.c.stream_id,
+        sa.func.coalesce(threads.c.when_busy, houses.c.when_busy, "enqueue").label("when_busy"),
         agents.c.id.label("agent_id"),
         agents.c.handle,
         agents.c.config,
         sa.func.coalesce(thread_agents.c.trigger_mode, agents.c.trigger_mode).label("mode"),
     )
     .select_from(threads)
+    .join(houses, houses.c.id == threads.c.house_id)
     .outerjoin(agents, agents.c.house_id == threads.c.house_id)
     .outerjoin(
         thread_agents,

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dispatch import ids
 from dispatch.errors import Conflict, Gone, Invalid, NotFound
 from dispatch.ids import AgentId, HouseId, SandboxId, ThreadId
+from dispatch.models.houses import WhenBusy
 from dispatch.models.threads import (
     KeyedThread,
     Listener,
@@ -186,12 +187,13 @@ async def update(
     name: str | UnsetType | None = UNSET,
     pinned_at: datetime | UnsetType | None = UNSET,
     tags: Sequence[str] | UnsetType = UNSET,
+    when_busy: WhenBusy | UnsetType | None = UNSET,
 ) -> Thread:
-    """Change what is given; `None` takes a name or a pin away.
+    """Change what is given; `None` takes a name, a pin or a busy policy away.
 
     Raises: Gone, NotFound as `get`.
     """
-    values = rows.given(name=name, pinned_at=pinned_at, tags=tags)
+    values = rows.given(name=name, pinned_at=pinned_at, tags=tags, when_busy=when_busy)
     if not values:
         return await get(conn, thread_id=thread_id)
     statement = (
@@ -225,6 +227,7 @@ async def access(
             _listener(row, max_attempts) for row in found if row["agent_id"] is not None
         ),
         stream_id=found[0]["stream_id"],
+        when_busy=found[0]["when_busy"],
     )
 
 

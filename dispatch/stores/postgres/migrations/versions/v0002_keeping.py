@@ -13,7 +13,7 @@ branch_labels = None
 depends_on = None
 
 _SQL = Path(__file__).parents[1] / "sql"
-_FILES: tuple[str, ...] = ()
+_FILES: tuple[str, ...] = ("0002_busy.sql",)
 
 
 def upgrade() -> None:
