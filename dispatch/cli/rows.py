@@ -2,12 +2,16 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from dispatch.cli.doors import Door
 from dispatch.client.connection import Json
+
+_MINUTE: Final = 60
+_HOUR: Final = 3600
+_DAY: Final = 24 * 3600
 
 
 def show(door: Door, thing: Json) -> None:
@@ -54,14 +58,25 @@ def done(door: Door, answer: Json) -> None:
 
 
 def cell(name: str, value: Any) -> str:
-    """Return a field's value as text; times (`…At`) as local time."""
+    """Return a field's value as text; times (`…At`, `…Ms`) as local time."""
     if value is None:
         return ""
-    if name.endswith("At") and isinstance(value, int):
+    if name.endswith(("At", "Ms")) and isinstance(value, int):
         return moment(value)
     if isinstance(value, str):
         return value
     return msgspec.json.encode(value).decode()
+
+
+def duration(seconds: int) -> str:
+    """Return a length of time as people say it: 9 s, 12 min, 3 h, 5 days."""
+    if seconds < _MINUTE:
+        return f"{seconds} s"
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE} min"
+    if seconds < 2 * _DAY:
+        return f"{seconds // _HOUR} h"
+    return f"{seconds // _DAY} days"
 
 
 def moment(milliseconds: int | None) -> str:

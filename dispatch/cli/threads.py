@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
-from dispatch.cli import arguments, commands, entries, exits, reading, rows
+from dispatch.cli import arguments, commands, diagnosis, entries, exits, reading, rows
 from dispatch.cli.arguments import Limit, Tags, ThreadRef, WhenBusy, Yes
 from dispatch.cli.doors import Door
 from dispatch.client.connection import Json
@@ -14,7 +14,6 @@ app = commands.noun("Threads: conversations with agents, each a row and a stream
 app.add_typer(entries.app, name="entries")
 
 _COLUMNS: Final = ("id", "status", "parent", "name", "tags", "updated")
-_EXIT_OF_STAGE: Final = {"failed": exits.FAILED, "stalled": exits.STALLED}
 
 
 @commands.command(
@@ -221,17 +220,7 @@ async def diagnose(door: Door, thread: ThreadRef) -> None:
     Exit code: 2 when it failed, 3 when it is stalled, else 0.
     """
     found = await door.client.threads.diagnose(thread)
-    if door.output.as_json:
-        door.output.json(found)
-    else:
-        stage = found["stage"]
-        door.output.line(stage, "error" if stage in _EXIT_OF_STAGE else "good")
-        door.output.line(str(found.get("cause", "")))
-        door.output.line(str(found.get("nextStep", "")))
-        evidence: Json = found.get("evidence") or {}
-        for name, value in evidence.items():
-            door.output.line(f"  {name}: {rows.cell(name, value)}", "dim")
-    raise exits.Ended(_EXIT_OF_STAGE.get(found["stage"], exits.OK))
+    raise exits.Ended(diagnosis.show(door, found))
 
 
 @commands.command(app, "reconcile", examples="arbe thread reconcile 0198f2c4")

@@ -34,9 +34,20 @@ async def check_health(record: Record) -> Health:
     redis, postgres, broker = await asyncio.gather(
         _asked(record.connection.call("PING")),
         _asked(engine.check(record.members)),
-        _asked(anyio.to_thread.run_sync(record.transport.check, abandon_on_cancel=True)),
+        _asked_broker(record),
     )
     return Health(redis=redis, postgres=postgres, broker=broker)
+
+
+async def broker_answers(record: Record) -> bool:
+    """Tell whether the broker answers within seconds."""
+    return await _asked_broker(record) == "up"
+
+
+async def _asked_broker(record: Record) -> Answer:
+    return await _asked(
+        anyio.to_thread.run_sync(record.transport.check, abandon_on_cancel=True)
+    )
 
 
 async def _asked(question: Awaitable[object]) -> Answer:

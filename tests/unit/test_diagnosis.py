@@ -1,24 +1,34 @@
-from typing import NamedTuple
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 import pytest
 from msgspec.structs import replace
 
-from dispatch import payloads
+from dispatch import ids, payloads
 from dispatch.config import Settings
-from dispatch.ids import DispatchId, EntryId, RunId, WorkerId
-from dispatch.models.diagnosis import Diagnosis, diagnose, worker_of
+from dispatch.errors import Invalid
+from dispatch.ids import DispatchId, EntryId, HouseId, RunId, ThreadId, WorkerId
+from dispatch.models.diagnosis import AgentSeen, Diagnosis, Sight, Worker
+from dispatch.models.diagnosis.threads import diagnose
 from dispatch.models.state import Dispatch, Lane, Run, ThreadState
-from dispatch.payloads.signals import Cancelled, Completed, Failed, Queued
+from dispatch.models.threads import Thread
+from dispatch.payloads.chat import Author, Chat
+from dispatch.payloads.llm import Chunk
+from dispatch.payloads.signals import Cancelled, Completed, Failed, Heartbeat, Queued, Started
 
 NOW = 1_700_000_000_000
 LANE = "agent"
+WORKER = WorkerId("host.1.a")
 FIRST = DispatchId("001700000000000_0000000001.0")
 SECOND = DispatchId("001700000000000_0000000009.0")
+THIRD = DispatchId("001700000000000_0000000012.0")
+MARK = EntryId("001699999000000_0000000003")
+THREAD_ID = ThreadId(ids.uuid7())
 RUN = Run(
     dispatch_id=FIRST,
     attempt=1,
     run_id=RunId("run"),
-    worker_id=WorkerId("host.1.a"),
+    worker_id=WORKER,
     started_id=EntryId("001700000000000_0000000002"),
     at_ms=NOW - 2_000,
     lease_ms=90_000,
@@ -27,29 +37,49 @@ RUN = Run(
 
 
 class Said(NamedTuple):
-    payload: payloads.Payload
-    id: EntryId = EntryId("001700000000000_0000000003")
+    content: payloads.Payload | Exception
+    id: EntryId = EntryId("001699999999000_0000000003")
     seq: int | None = 3
     writer: str | None = None
 
+    @property
+    def payload(self) -> payloads.Payload:
+        if isinstance(self.content, Exception):
+            raise self.content
+        return self.content
 
-def state_of(lane: Lane, *, attempt: int = 1, not_before_ms: int = 0) -> ThreadState:
+
+def row(*, status: str = "open", stream_id: str = MARK) -> Thread:
+    return Thread(
+        id=THREAD_ID,
+        house_id=HouseId(ids.uuid7()),
+        status=status,
+        stream_id=EntryId(stream_id),
+        created_at=datetime.now(UTC),
+        updated_at=datetime.now(UTC),
+    )
+
+
+def state_of(
+    lane: Lane, *, attempt: int = 1, not_before_ms: int = 0, **more: Any
+) -> ThreadState:
     live = [*lane.queue, *([lane.run.dispatch_id] if lane.run else [])]
     return ThreadState(
         is_open=True,
+        mark=MARK,
         lanes={LANE: lane},
         dispatches={one: Dispatch(LANE, attempt, 3, not_before_ms) for one in live},
+        **more,
     )
 
 
-def ask(state: ThreadState, *said: payloads.Payload, beat_ms: int | None = NOW) -> Diagnosis:
-    return diagnose(
-        state,
-        [Said(payload) for payload in said],
-        now_ms=NOW,
-        patience=Settings(),
-        worker_beat_ms=beat_ms,
-    )
+def ask(
+    state: ThreadState, *said: Said | payloads.Payload, beat_ms: int | None = NOW, **more: Any
+) -> Diagnosis:
+    workers = [] if beat_ms is None else [Worker(WORKER, beat_ms, 1)]
+    recent = [each if isinstance(each, Said) else Said(each) for each in said]
+    sight = Sight(now_ms=NOW, patience=Settings(), **{"workers": workers, **more})
+    return diagnose(state, recent, sight)
 
 
 def running(**changes: object) -> ThreadState:
@@ -60,43 +90,52 @@ def test_a_thread_where_nothing_was_asked_is_idle() -> None:
     assert ask(ThreadState(is_open=True)).stage == "idle"
 
 
-def test_a_beating_run_is_running() -> None:
+def test_a_beating_run_is_running_and_its_lease_is_told() -> None:
     found = ask(running())
 
     assert (found.stage, found.dispatch_id, found.attempt) == ("running", FIRST, 1)
-    assert worker_of(running()) == RUN.worker_id
+    assert found.evidence["workerId"] == WORKER
+    assert found.evidence["workerSilentSeconds"] == 0
+    assert (found.evidence["secondsLeft"], found.evidence["overBy"]) == (88, "lease")
 
 
 @pytest.mark.parametrize(
-    ("changes", "beat_ms"),
+    ("changes", "beat_ms", "words"),
     [
-        ({"at_ms": NOW - 90_000}, NOW),
-        ({"hard_ms": NOW}, NOW),
-        ({"cancel_deadline_ms": NOW}, NOW),
-        ({}, NOW - 15_001),
+        ({"at_ms": NOW - 90_000}, NOW, "longer than its lease"),
+        ({"hard_ms": NOW}, NOW, "ARBE_RUN_TIMEOUT_SECONDS"),
+        ({"cancel_deadline_ms": NOW}, NOW, "ARBE_CANCEL_GRACE_SECONDS"),
+        ({}, NOW - 15_001, "no sign of life"),
     ],
     ids=["lease over", "hard limit over", "cancel grace over", "worker dead"],
 )
-def test_a_run_that_cannot_go_on_is_stalled(changes: dict, beat_ms: int) -> None:
+def test_a_run_that_cannot_go_on_is_stalled(changes: dict, beat_ms: int, words: str) -> None:
     found = ask(running(**changes), beat_ms=beat_ms)
 
     assert found.stage == "stalled"
+    assert words in found.cause
     assert found.next_step
 
 
 def test_a_worker_that_is_not_known_is_not_called_dead() -> None:
-    assert ask(running(), beat_ms=None).stage == "running"
+    found = ask(running(), beat_ms=None)
+
+    assert found.stage == "running"
+    assert "workerBeatMs" not in found.evidence
 
 
 def test_a_run_that_was_asked_to_end_is_cancelling() -> None:
-    assert ask(running(cancel_deadline_ms=NOW + 5)).stage == "cancelling"
+    found = ask(running(cancel_deadline_ms=NOW + 4_500))
+
+    assert found.stage == "cancelling"
+    assert "5 s" in found.next_step
 
 
 def test_a_queued_dispatch_waits_for_a_worker() -> None:
-    lane = Lane((FIRST,), since_ms=NOW - 60_000)
+    found = ask(state_of(Lane((FIRST,), since_ms=NOW - 10_000)))
 
-    assert ask(state_of(lane)).stage == "queued"
-    assert worker_of(state_of(lane)) is None
+    assert found.stage == "queued"
+    assert (found.evidence["queuePosition"], found.evidence["standsBehind"]) == (0, [])
 
 
 @pytest.mark.parametrize("beat_ms", [None, NOW - 60_000])
@@ -107,6 +146,33 @@ def test_a_long_wait_without_any_worker_is_stalled(beat_ms: int | None) -> None:
     assert ask(state_of(lost), beat_ms=beat_ms).stage == "stalled"
 
 
+def test_a_long_wait_without_the_broker_is_stalled_and_names_it() -> None:
+    found = ask(state_of(Lane((FIRST,), since_ms=NOW - 21_000)), broker_answers=False)
+
+    assert found.stage == "stalled"
+    assert "BROKER_URL" in found.next_step
+    assert [finding.code for finding in found.findings] == ["broker_away"]
+
+
+def test_a_long_wait_beside_workers_tells_busy_ones_from_idle_ones() -> None:
+    state = state_of(Lane((FIRST,), since_ms=NOW - 60_000))
+    busy, idle = [Worker(WORKER, NOW, 20)], [Worker(WORKER, NOW, 0)]
+    agents = {LANE: AgentSeen("demo", "gpu")}
+
+    assert "ARBE_WORKER_CONCURRENCY" in ask(state, workers=busy).next_step
+    found = ask(state, workers=idle, agents=agents)
+    assert found.stage == "queued"
+    assert "`gpu`" in found.next_step
+    assert found.evidence["agent"] == "@demo"
+
+
+def test_a_wait_beyond_the_start_timeout_is_stalled_though_workers_live() -> None:
+    found = ask(state_of(Lane((FIRST,), since_ms=NOW - 1_801_000)))
+
+    assert found.stage == "stalled"
+    assert "ARBE_START_TIMEOUT_SECONDS" in found.cause
+
+
 def test_a_dispatch_between_attempts_is_backing_off() -> None:
     found = ask(state_of(Lane((FIRST,), since_ms=NOW), not_before_ms=NOW + 1_500))
 
@@ -114,12 +180,42 @@ def test_a_dispatch_between_attempts_is_backing_off() -> None:
     assert "2 s" in found.cause
 
 
-def test_a_dispatch_behind_a_run_shares_its_fate() -> None:
+def test_a_dispatch_behind_a_run_waits_and_shares_its_fate() -> None:
     healthy, silent = Lane((SECOND,), run=RUN), Lane((SECOND,), run=replace(RUN, at_ms=0))
 
-    assert ask(state_of(healthy)).stage == "queued"
-    assert ask(state_of(healthy)).dispatch_id == SECOND
+    waiting = ask(state_of(healthy))
+    assert (waiting.stage, waiting.dispatch_id) == ("waiting", SECOND)
+    assert waiting.evidence["standsBehind"] == [FIRST]
     assert ask(state_of(silent)).stage == "stalled"
+
+
+def test_a_dispatch_behind_another_waits_and_shares_its_fate() -> None:
+    lane = Lane((FIRST, SECOND), since_ms=NOW - 60_000)
+
+    waiting, lost = ask(state_of(lane)), ask(state_of(lane), beat_ms=None)
+    assert (waiting.stage, waiting.evidence["queuePosition"]) == ("waiting", 1)
+    assert FIRST in waiting.cause
+    assert lost.stage == "stalled"
+
+
+def test_every_lane_with_work_has_its_verdict_the_worst_first() -> None:
+    lanes = {
+        "fine": Lane(run=replace(RUN, dispatch_id=THIRD)),
+        "dead": Lane((SECOND,), run=replace(RUN, at_ms=0)),
+        "idle": Lane(),
+    }
+    dispatches = {
+        FIRST: Dispatch("dead", 1, 3),
+        SECOND: Dispatch("dead", 0, 3),
+        THIRD: Dispatch("fine", 1, 3),
+    }
+    found = ask(ThreadState(is_open=True, mark=MARK, lanes=lanes, dispatches=dispatches))
+
+    assert (found.stage, found.dispatch_id) == ("running", THIRD)
+    assert [(lane.agent_id, lane.stage, lane.queued) for lane in found.lanes] == [
+        ("dead", "stalled", 1),
+        ("fine", "running", 0),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -158,3 +254,68 @@ def test_the_last_dispatch_speaks_not_the_last_to_end() -> None:
 
 def test_an_ending_out_of_sight_is_told_by_the_outcome() -> None:
     assert ask(ThreadState(is_open=True, outcome="orphaned")).stage == "failed"
+
+
+def test_a_stream_shorter_than_its_row_remembers_is_forgotten() -> None:
+    later = row(stream_id="001699999000000_0000000004")
+
+    shorter, missing = ask(running(), row=later), ask(ThreadState(), row=later)
+    assert shorter.stage == missing.stage == "stalled"
+    assert f"ends at {MARK}" in shorter.cause
+    assert "is missing" in missing.cause
+    assert f"arbe thread reconcile {THREAD_ID}" in missing.next_step
+
+
+def test_a_thread_that_never_had_a_stream_is_idle() -> None:
+    assert ask(ThreadState(), row=row(stream_id="")).stage == "idle"
+
+
+def test_a_row_that_lags_is_found_once_it_is_old() -> None:
+    said = ThreadState(is_open=True, mark=MARK, outcome="completed")
+    fresh = replace(said, mark=EntryId(f"{NOW - 1_000:015d}_0000000000"))
+    lagging = row(status="running", stream_id="000000000000001_0000000000")
+
+    assert [finding.code for finding in ask(said, row=lagging).findings] == ["row_lags"]
+    assert not ask(fresh, row=lagging).findings
+    assert not ask(said, row=row()).findings
+
+
+def test_an_open_row_above_a_queue_is_no_lag() -> None:
+    queued = state_of(Lane((FIRST,), since_ms=NOW - 10_000))
+
+    assert not ask(queued, row=row(status="open")).findings
+
+
+def test_the_last_entries_are_told_without_what_they_say() -> None:
+    said = [
+        Said(Failed(dispatch_id=FIRST, reason="orphaned", message="secret"), seq=9),
+        Said(Heartbeat(dispatch_id=FIRST, run_id="run"), seq=None),
+        Said(Chunk(kind="text", message_id="m", delta="secret"), seq=None),
+        Said(Chunk(kind="text", message_id="m", delta="secret"), seq=None),
+        Said(Invalid("unreadable"), seq=8),
+        Said(Chat(by=Author("member", "1", "Ada"), text="secret"), seq=7),
+    ]
+    events = ask(ThreadState(is_open=True), *said).events
+
+    assert [event.type for event in events] == [
+        "signal.dispatch.failed",
+        "signal.dispatch.heartbeat",
+        "pi.chunk",
+        "unreadable",
+        "chat",
+    ]
+    assert (events[0].reason, events[0].ago_seconds) == ("orphaned", 1)
+    assert "secret" not in str(events)
+
+
+def test_only_the_last_entries_are_told() -> None:
+    started = Started(
+        dispatch_id=FIRST,
+        agent_id=LANE,
+        attempt=1,
+        run_id="run",
+        worker_id=WORKER,
+        lease_ms=1,
+        hard_ms=1,
+    )
+    assert len(ask(ThreadState(is_open=True), *[Said(started)] * 20).events) == 8

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Body, Path, Response
 from dispatch.api import problems
 from dispatch.api.auth import Held, Who
 from dispatch.api.routes import Ref
+from dispatch.api.shapes.diagnosis import DiagnosisAnswer
 from dispatch.api.shapes.dispatches import (
     CancelAnswer,
     CancelDispatch,
-    DiagnosisAnswer,
     DispatchAnswer,
     Prune,
     PruneAnswer,

@@ -1,6 +1,6 @@
 """Dispatches, repairs and health on the wire."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -85,26 +85,6 @@ class PruneAnswer(Answer):
     deletions: int
     unavailable: int
     dry_run: bool
-
-
-class DiagnosisAnswer(Answer):
-    """The stage of the thread's last dispatch, why, and what to do."""
-
-    model_config = shapes.example(
-        stage="running",
-        dispatchId=examples.DISPATCH_ID,
-        attempt=1,
-        cause="A run holds the lane and beats.",
-        nextStep="Wait, or cancel the dispatch.",
-        evidence={"workerId": "host.4711.9a8b7c"},
-    )
-
-    stage: str
-    dispatch_id: str | None = None
-    attempt: int | None = None
-    cause: str
-    next_step: str
-    evidence: dict[str, Any]
 
 
 class HealthAnswer(Answer):
