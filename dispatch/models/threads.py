@@ -5,7 +5,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from dispatch.ids import AgentId, EntryId, EnvironmentId, HouseId, SandboxId, ThreadId
+from dispatch.ids import (
+    AgentId,
+    DispatchId,
+    EntryId,
+    EnvironmentId,
+    HouseId,
+    SandboxId,
+    ThreadId,
+)
 from dispatch.models.houses import TriggerMode, WhenBusy
 from dispatch.payloads.usage import UsageTotals
 
@@ -27,6 +35,8 @@ class Thread(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     house_id: HouseId
     parent_thread_id: ThreadId | None = None
     parent_agent_id: AgentId | None = None
+    parent_dispatch_id: DispatchId | None = None
+    """Which dispatch of the parent thread this sub-job works for; it is cancelled with that."""
     name: str | None = None
     pinned_at: datetime | None = None
     tags: list[str] = []
@@ -63,6 +73,7 @@ class NewThread(msgspec.Struct, frozen=True, kw_only=True):
     house_id: HouseId
     parent_thread_id: ThreadId | None = None
     parent_agent_id: AgentId | None = None
+    parent_dispatch_id: DispatchId | None = None
     name: str | None = None
     pinned_at: datetime | None = None
     tags: list[str] = []

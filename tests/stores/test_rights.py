@@ -12,8 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from dispatch import ids
 from dispatch.errors import Forbidden
+from dispatch.ids import DispatchId
+from dispatch.models.cancellations import NewCancellation
+from dispatch.models.houses import Member
 from dispatch.models.threads import NewThread
-from dispatch.stores.postgres import engine, threads
+from dispatch.stores.postgres import cancellations, engine, threads
 from dispatch.stores.postgres.tables import metadata
 from tests.stores.factories import Home, new_digest
 
@@ -68,6 +71,13 @@ MATRIX: Mapping[str, Mapping[str, set[str]]] = {
         "update": {"worker"},
         "delete": set(),
     },
+    # of the whole house: an owner's to ask; a worker asks for dispatches only (see below)
+    "cancellations": {
+        "select": {*HOUSE, "worker"},
+        "insert": {"owner"},
+        "update": {"worker"},
+        "delete": set(),
+    },
 }
 CASES = list(itertools.product(MATRIX, VERBS, ACTORS))
 FREE = {"houses": "name", "members": "name", "agents": "runner", "environments": "name"}
@@ -110,10 +120,25 @@ async def target(table: str, home: Home) -> dict[str, Any]:
                 )
             return {"thread_id": dm.thread.id}
         case _:
-            async with home.as_owner() as conn:
-                doomed = await threads.insert(conn, new=NewThread(house_id=home.house.id))
-                await threads.delete_tree(conn, thread_id=doomed.id)
-            return {"thread_id": doomed.id}
+            return await owed(table, home)
+
+
+async def owed(table: str, home: Home) -> dict[str, Any]:
+    """Put something on an outbox, and return what finds it."""
+    async with home.as_owner() as conn:
+        if table == "cancellations":
+            new = asking(home, home.owner)
+            made, _ = await cancellations.insert(conn, new=new, hold_seconds=0)
+            return {"id": made.id}
+        doomed = await threads.insert(conn, new=NewThread(house_id=home.house.id))
+        await threads.delete_tree(conn, thread_id=doomed.id)
+        return {"thread_id": doomed.id}
+
+
+def asking(home: Home, who: Member, **fields: Any) -> NewCancellation:
+    return NewCancellation(
+        house_id=home.house.id, by_member_id=who.id, by_name=who.name, before_ms=1, **fields
+    )
 
 
 def fresh(table: str, home: Home) -> dict[str, Any]:
@@ -138,6 +163,14 @@ def fresh(table: str, home: Home) -> dict[str, Any]:
             "trigger_mode": "never",
         },
         "deletions": {"house_id": house_id, "thread_id": ids.uuid7()},
+        "cancellations": {
+            "house_id": house_id,
+            "cascade": True,
+            "by_member_id": home.owner.id,
+            "by_name": "Ada",
+            "before_ms": 1,
+            "is_last_walk": True,
+        },
     }
     has_id = table not in {"thread_agents", "deletions"}
     return {**({"id": ids.uuid7()} if has_id else {}), **values[table]}
@@ -153,7 +186,7 @@ def change(table: str, actor: str) -> dict[str, Any]:
             return {"status": "running"} if actor == "worker" else {"name": "n"}
         case "thread_agents":
             return {"trigger_mode": "never"}
-        case "deletions":
+        case "deletions" | "cancellations":
             return {"done_at": sa.func.now()}
         case _:
             return {FREE[table]: "n"}
@@ -213,6 +246,7 @@ async def test_the_matrix_holds(
         ("members", "house_id", "elsewhere"),
         ("houses", "primary_thread_id", None),
         ("deletions", "done_at", None),
+        ("cancellations", "done_at", None),
     ],
 )
 async def test_the_api_cannot_write_what_is_not_its_own(
@@ -233,14 +267,42 @@ async def test_a_worker_writes_projections_and_nothing_else(
             await conn.execute(sa.update(metadata.tables["threads"]).values({column: None}))
 
 
-async def test_a_worker_forgets_a_deletion_only_when_it_is_done(
+@pytest.mark.parametrize("table", ["deletions", "cancellations"])
+async def test_a_worker_forgets_what_is_owed_only_when_it_is_done(
+    home: Home, worker: AsyncEngine, table: str
+) -> None:
+    row = await target(table, home)
+    async with engine.as_worker(worker) as conn:
+        assert await attempt(conn, "delete", table, row, home, "worker") == 0
+        await attempt(conn, "update", table, row, home, "worker")
+        assert await attempt(conn, "delete", table, row, home, "worker") == 1
+
+
+async def test_a_member_cancels_a_thread_in_its_own_name_only(home: Home) -> None:
+    async with home.as_member() as conn:
+        new = asking(home, home.member, thread_id=home.thread.id)
+        await cancellations.insert(conn, new=new, hold_seconds=0)
+    for denied in (
+        asking(home, home.owner, thread_id=home.thread.id),
+        asking(home, home.member),
+        asking(home, home.member, tag="all"),
+    ):
+        with pytest.raises(Forbidden):
+            async with home.as_member() as conn:
+                await cancellations.insert(conn, new=denied, hold_seconds=0)
+
+
+async def test_a_worker_cancels_only_what_works_for_a_dispatch(
     home: Home, worker: AsyncEngine
 ) -> None:
-    row = await target("deletions", home)
+    dispatch_id = DispatchId("000000000000001_0000000000.0")
+    for_dispatch = asking(home, home.owner, thread_id=home.thread.id, dispatch_id=dispatch_id)
     async with engine.as_worker(worker) as conn:
-        assert await attempt(conn, "delete", "deletions", row, home, "worker") == 0
-        await attempt(conn, "update", "deletions", row, home, "worker")
-        assert await attempt(conn, "delete", "deletions", row, home, "worker") == 1
+        await cancellations.insert(conn, new=for_dispatch, hold_seconds=0)
+    new = asking(home, home.owner, thread_id=home.thread.id)
+    with pytest.raises(Forbidden):
+        async with engine.as_worker(worker) as conn:
+            await cancellations.insert(conn, new=new, hold_seconds=0)
 
 
 async def test_a_thread_is_not_born_running(home: Home) -> None:

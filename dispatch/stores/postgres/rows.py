@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from sqlalchemy.engine import RowMapping
 
+from dispatch.models.cancellations import Cancellation
 from dispatch.models.houses import Agent, Environment, House, Member, Sandbox, Token
 from dispatch.models.threads import Deletion, Thread
 from dispatch.payloads.usage import UsageTotals
@@ -49,6 +50,11 @@ def thread(row: RowMapping) -> Thread:
 def deletion(row: RowMapping) -> Deletion:
     """Make a deletion of its row."""
     return Deletion(**row)
+
+
+def cancellation(row: RowMapping) -> Cancellation:
+    """Make a cancellation of its row."""
+    return Cancellation(**row)
 
 
 def given(**values: Any) -> dict[str, Any]:

@@ -26,6 +26,14 @@ def _moment(name: str, *, null: bool = False) -> sa.Column[object]:
     return sa.Column(name, sa.DateTime(timezone=True), nullable=null)
 
 
+def _count(name: str) -> sa.Column[object]:
+    return sa.Column(name, sa.Integer(), nullable=False)
+
+
+def _flag(name: str) -> sa.Column[object]:
+    return sa.Column(name, sa.Boolean(), nullable=False)
+
+
 def _object(name: str) -> sa.Column[object]:
     return sa.Column(name, JSONB(), nullable=False)
 
@@ -99,6 +107,7 @@ threads = _table(
     _moment("created_at"),
     _moment("updated_at"),
     _text("when_busy", null=True),
+    _text("parent_dispatch_id", null=True),
 )
 thread_agents = _table(
     "thread_agents",
@@ -112,5 +121,26 @@ deletions = _table(
     sa.Column("thread_id", sa.Uuid(), primary_key=True),
     _id("house_id"),
     _moment("requested_at"),
+    _moment("done_at", null=True),
+)
+cancellations = _table(
+    "cancellations",
+    _id(),
+    _id("house_id"),
+    _id("thread_id", null=True),
+    _text("dispatch_id", null=True),
+    _text("tag", null=True),
+    _flag("cascade"),
+    _id("by_member_id"),
+    _text("by_name"),
+    _text("message", null=True),
+    sa.Column("before_ms", sa.BigInteger(), nullable=False),
+    _id("after_thread_id", null=True),
+    _flag("is_last_walk"),
+    _count("thread_count"),
+    _count("cancelled_count"),
+    _count("requested_count"),
+    _moment("requested_at"),
+    _moment("due_at"),
     _moment("done_at", null=True),
 )

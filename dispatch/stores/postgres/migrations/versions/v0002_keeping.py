@@ -13,7 +13,7 @@ branch_labels = None
 depends_on = None
 
 _SQL = Path(__file__).parents[1] / "sql"
-_FILES: tuple[str, ...] = ("0002_busy.sql",)
+_FILES: tuple[str, ...] = ("0002_busy.sql", "0002_cancellations.sql")
 
 
 def upgrade() -> None:
