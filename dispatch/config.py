@@ -81,7 +81,8 @@ class Settings(BaseSettings):
     cancel_grace_seconds: float = 10.0
     """A cancelled run may write its ending for this long; then the record ends it."""
     drain_seconds: float = 10.0
-    """SIGTERM: running turns get this long. Less than the supervisor's kill timeout."""
+    """SIGTERM: running turns get this long. The process is gone 8 s after it at the latest, so
+    the supervisor's kill timeout is at least 15 s more."""
     retry_backoff_seconds: float = 1.0
     """Wait before attempt 2; doubles per attempt up to `max_retry_backoff_seconds`."""
     max_retry_backoff_seconds: float = 60.0
@@ -97,6 +98,9 @@ class Settings(BaseSettings):
     """Turns at once in one worker process; a waiting turn costs about 50 KB."""
     queues: str = "arbe.turns,arbe.producers,arbe.sweeps"
     """Queues this worker consumes, comma separated."""
+    wedged_after_seconds: float = 60.0
+    """A worker whose loop gives no sign for this long ends itself with exit code 70. At least
+    `worker_dead_seconds`: its beats have stopped by then and its runs are given away."""
     workspace_root: str = ".arbe/workspaces"
     """Where local sandboxes keep their workspaces, one folder per thread."""
     command_seconds: float = 120.0
@@ -136,6 +140,10 @@ class Settings(BaseSettings):
         if self.worker_dead_seconds < 2 * self.heartbeat_seconds:
             raise ValueError(
                 "ARBE_WORKER_DEAD_SECONDS must be at least 2 x ARBE_HEARTBEAT_SECONDS"
+            )
+        if self.wedged_after_seconds < self.worker_dead_seconds:
+            raise ValueError(
+                "ARBE_WEDGED_AFTER_SECONDS must be at least ARBE_WORKER_DEAD_SECONDS"
             )
         return self
 

@@ -3,7 +3,7 @@
 Celery's pool threads only wait for a turn to end. The loop's thread lives as long as the
 process (bwrap's `--die-with-parent` watches the thread that started it). Besides the turns the
 loop runs the heartbeats, and the keeper, which looks at the due index so that a dead beat stops
-nothing.
+nothing. A loop that hangs, or a shutdown that does, ends the process all the same.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from dispatch import log
 from dispatch.config import Settings
@@ -20,11 +20,16 @@ from dispatch.errors import ArbeError
 from dispatch.ids import WorkerId
 from dispatch.operations.record import Record
 from dispatch.streams import lanes
+from workers import leaving
 from workers.heartbeat import Heartbeats
+from workers.leaving import Leaving
 from workers.sweeps import redeliver
+from workers.watchdog import Watchdog
 
 _log = log.get(__name__)
 Answer = TypeVar("Answer")
+_SETTLE_SECONDS: Final = 2.0
+"""What a process that ends by force still gives a Redis that may be away too."""
 
 
 def new_worker_id() -> WorkerId:
@@ -43,11 +48,18 @@ class Process:
         )
         self._background: list[asyncio.Task[None]] = []
         self._draining = threading.Event()
+        self._leaving = Leaving(self._settle)
+        self._watchdog = Watchdog(
+            self._loop,
+            wedged_after_seconds=settings.wedged_after_seconds,
+            on_wedged=self._end_wedged,
+        )
 
     def start(self) -> None:
         """Start the loop, the connections and the signs of life."""
         self._thread.start()
         self.run(self._open())
+        self._watchdog.start()
         _log.info("worker.started", worker_id=self.heartbeats.worker_id)
 
     def run(self, turn: Coroutine[Any, Any, Answer]) -> Answer:
@@ -55,9 +67,16 @@ class Process:
         return asyncio.run_coroutine_threadsafe(turn, self._loop).result()
 
     def drain(self) -> None:
-        """Take no new work and end the runs under way, in the background."""
-        _log.info("worker.draining")
+        """Take no new work and end the runs under way, in the background; twice is once.
+
+        Promise: the process is gone `leaving.LEAVE_SECONDS` after the drain, whatever hangs.
+        """
+        if self._draining.is_set():
+            return
         self._draining.set()
+        _log.info("worker.draining")
+        within_seconds = self.settings.drain_seconds + leaving.LEAVE_SECONDS
+        self._leaving.begin(within_seconds=within_seconds, code=0)
         asyncio.run_coroutine_threadsafe(self.heartbeats.drain(), self._loop)
 
     def is_draining_within(self, seconds: float) -> bool:
@@ -66,10 +85,12 @@ class Process:
 
     def stop(self) -> None:
         """Leave the record in order and stop the loop."""
+        self._leaving.begin(within_seconds=leaving.LEAVE_SECONDS, code=0)
         try:
             self.run(self._close())
         except ArbeError as error:
             _log.warning("worker.left_in_disorder", cause=str(error))
+        self._watchdog.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
         _log.info("worker.stopped")
@@ -92,6 +113,28 @@ class Process:
             await lanes.leave(self.record.connection, self.heartbeats.worker_id)
         finally:
             await self.record.close()
+
+    def _settle(self) -> bool:
+        """Say goodbye if no run is left behind: with one, the sweeps must find us dead."""
+        if self.heartbeats.run_count:
+            return False
+        goodbye = asyncio.run_coroutine_threadsafe(
+            lanes.leave(self.record.connection, self.heartbeats.worker_id), self._loop
+        )
+        try:
+            goodbye.result(_SETTLE_SECONDS)
+        except (ArbeError, TimeoutError) as error:
+            # Nothing is lost: a process that holds nothing only looks dead for a while.
+            _log.warning("worker.left_in_disorder", cause=str(error))
+        return True
+
+    def _end_wedged(self) -> None:
+        leaving.by_force(
+            leaving.RESTART_CODE,
+            "worker.wedged",
+            silent_seconds=self.settings.wedged_after_seconds,
+            runs=self.heartbeats.run_count,
+        )
 
     async def _keep(self) -> None:
         while True:

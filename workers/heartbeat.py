@@ -37,16 +37,25 @@ class Heartbeats:
         self._settings = settings
         self._writers: set[RunWriter] = set()
         self._draining = False
+        self._holding_back = False
 
     @property
     def draining(self) -> bool:
         """Tell whether this process takes no new work."""
-        return self._draining
+        return self._draining or self._holding_back
+
+    @property
+    def run_count(self) -> int:
+        """Return how many runs this process holds."""
+        return len(self._writers)
 
     @contextmanager
     def tracking(self, writer: RunWriter) -> Generator[None]:
         """Renew a run for the length of a block: until its end is recorded."""
         self._writers.add(writer)
+        if self._draining:
+            # It was being claimed while the drain began.
+            writer.stop(Interrupted(why="drain"))
         try:
             yield
         finally:

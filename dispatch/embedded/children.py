@@ -26,7 +26,8 @@ _SERVER_STOP_SECONDS: Final = 30.0
 _API_START_SECONDS: Final = 60.0
 _API_STOP_SECONDS: Final = 10.0
 """Twice the grace the API gives to requests under way."""
-_BEYOND_DRAIN_SECONDS: Final = 5.0
+_BEYOND_DRAIN_SECONDS: Final = 15.0
+"""A worker that hangs ends itself 8 s after its drain; only one that cannot is killed."""
 _WORKER_START_SECONDS: Final = 60.0
 _BEAT_STOP_SECONDS: Final = 5.0
 _PROBE_TIMEOUT_SECONDS: Final = 2.0

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from dispatch.config import Settings
+from workers import leaving
+
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "compose.yaml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
@@ -48,6 +51,13 @@ def test_every_password_can_be_set_and_ports_are_bound_to_the_loopback():
         assert "${" in name[1], name[0]
     for service in SERVICES.values():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_a_worker_that_ends_by_itself_is_started_again_and_has_the_time_to_end():
+    worker = SERVICES["worker"]
+    assert worker["restart"] in {"always", "unless-stopped", "on-failure"}
+    grace_seconds = float(worker["stop_grace_period"].removesuffix("s"))
+    assert grace_seconds > Settings().drain_seconds + leaving.LEAVE_SECONDS
 
 
 def test_the_redis_of_compose_keeps_what_the_private_one_keeps():
