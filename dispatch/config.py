@@ -61,6 +61,10 @@ class Settings(BaseSettings):
     authorization_cache_seconds: float = 5.0
     """How long a process may use an answer about a token or a thread before it asks again."""
     idempotency_seconds: int = 48 * 3600
+    """How long a used Idempotency-Key is answered the same."""
+    idempotency_lease_seconds: float = 15.0
+    """A mutating call that died keeps its key this long; then its repeat runs it again. Longer
+    than one call waits: twice `database_timeout_seconds` and once `stream_timeout_seconds`."""
     redeliver_after_seconds: float = 5.0
     """A hint that no worker took within this time is sent again, then at twice the wait each
     time, up to 12 times this. Longer than a busy pickup."""

@@ -7,6 +7,8 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from dispatch.errors import Unauthenticated
+from dispatch.models import claims
+from dispatch.models.claims import Scope
 from dispatch.models.houses import Caller
 from dispatch.operations import authorize, rights
 from dispatch.operations.record import Record
@@ -28,21 +30,28 @@ async def caller_of(request: Request) -> Caller:
 
     Raises: Unauthenticated.
     """
-    return await authorize.caller(record_of(request), _token(request))
+    return await authorize.caller(record_of(request), token_of(request))
 
 
 async def _caller(request: Request, _shown_in_openapi: _Credentials) -> Caller:
     return await caller_of(request)
 
 
+async def scope_of(request: Request) -> Scope:
+    """Return whose Idempotency-Keys the request's are: its member's, or the operator's.
+
+    Raises: Unauthenticated.
+    """
+    if _is_operator(request):
+        return Scope(member_id=claims.OPERATOR)
+    who = await caller_of(request)
+    return Scope(member_id=who.member_id, house_id=who.house_id)
+
+
 async def _founder(request: Request, _shown_in_openapi: _Credentials) -> None:
     """Let the operator and owners of houses pass."""
-    record = record_of(request)
-    token = _token(request)
-    operator = record.settings.operator_token.get_secret_value()
-    if operator and hmac.compare_digest(token.encode(), operator.encode()):
-        return
-    rights.require_owner(await authorize.caller(record, token), "found another house")
+    if not _is_operator(request):
+        rights.require_owner(await caller_of(request), "found another house")
 
 
 Who = Annotated[Caller, Depends(_caller)]
@@ -50,8 +59,18 @@ Held = Annotated[Record, Depends(record_of)]
 MayFound = Depends(_founder)
 
 
-def _token(request: Request) -> str:
+def token_of(request: Request) -> str:
+    """Return the text of the request's bearer token.
+
+    Raises: Unauthenticated, without one.
+    """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthenticated
     return token.strip()
+
+
+def _is_operator(request: Request) -> bool:
+    operator = record_of(request).settings.operator_token.get_secret_value()
+    given = token_of(request)
+    return bool(operator) and hmac.compare_digest(given.encode(), operator.encode())

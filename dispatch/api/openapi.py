@@ -18,7 +18,8 @@ _KEY: Final[dict[str, Any]] = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "1 to 255 printable ASCII characters; the same key answers the same entry.",
+    "description": "1 to 255 printable ASCII characters. The same key on the same thread "
+    "answers the same entry for two days; unset: every call posts.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
     "example": "9b2d1e6c-3f0a-4a53-8d53-0c1c5a0c7d11",
 }

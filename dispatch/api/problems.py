@@ -102,8 +102,9 @@ def response_of(error: ArbeError, *, on_stream: bool = False) -> Response:
     headers = dict(stream.SECURITY_HEADERS) if on_stream else {}
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="arbe"'
-    if isinstance(error, TooBusy):
-        headers["Retry-After"] = str(max(1, round(error.retry_after_seconds)))
+    seconds = error.fields.get("retryAfterSeconds")
+    if isinstance(seconds, int | float):
+        headers["Retry-After"] = str(max(1, round(seconds)))
     elif isinstance(error, Unavailable):
         headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
     return _respond(document_of(error, status), headers)

@@ -68,8 +68,10 @@ class Thread(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class NewThread(msgspec.Struct, frozen=True, kw_only=True):
-    """What a thread is born with; id, status and times are not the caller's to choose."""
+    """What a thread is born with; status and times are not the caller's to choose."""
 
+    id: ThreadId | None = None
+    """Reserved before; None: chosen when it is inserted."""
     house_id: HouseId
     parent_thread_id: ThreadId | None = None
     parent_agent_id: AgentId | None = None

@@ -6,13 +6,15 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from dispatch.ids import AgentId
+from dispatch.models import claims
+from dispatch.models.claims import NewId
 from dispatch.models.houses import Agent, Caller, TriggerMode
 from dispatch.models.pages import Page
 from dispatch.operations import labels, narrate, paging
 from dispatch.operations.record import Record
 from dispatch.payloads.signals import HouseAgentCreated, HouseAgentDeleted
 from dispatch.stores.postgres import agents as stored
-from dispatch.stores.postgres import engine, houses
+from dispatch.stores.postgres import engine, houses, idempotency
 
 
 class AgentChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +36,7 @@ async def create(
     model: str | None = None,
     config: dict[str, Any] | None = None,
     trigger_mode: TriggerMode = "mention",
+    new: NewId | None = None,
 ) -> Agent:
     """Add a bot; `signal.house.agent_created` says so on the house's primary thread.
 
@@ -45,7 +48,14 @@ async def create(
     runs_on = labels.name(runner, record.settings, what="runner")
     labels.free_json(config, what="config")
     await narrate.ready(record)
+    new = new or claims.fresh()
+    agent_id = AgentId(new.id)
     async with engine.as_member(record.members, who.member_id) as connection:
+        await idempotency.hold(connection, new=new)
+        made = await stored.find(connection, agent_id=agent_id) if new.may_exist else None
+        if made is not None:
+            record.forget()
+            return made
         house = await houses.get(connection, house_id=who.house_id)
         agent = await stored.insert(
             connection,
@@ -55,6 +65,7 @@ async def create(
             model=model,
             config=config,
             trigger_mode=trigger_mode,
+            agent_id=agent_id,
         )
     record.forget()
     told = HouseAgentCreated(agent_id=str(agent.id), handle=agent.handle)

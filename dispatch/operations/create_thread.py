@@ -3,18 +3,21 @@
 Creating dispatches nothing; only the message, if there is one, does.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from dispatch.errors import ArbeError
+from dispatch.errors import ArbeError, NotFound, Unavailable
 from dispatch.ids import AgentId, ThreadId
+from dispatch.models import claims
+from dispatch.models.claims import NewId
 from dispatch.models.houses import Caller, WhenBusy
 from dispatch.models.threads import KeyedThread, NewThread, Parent, Thread
 from dispatch.operations import delete_thread, labels, narrate, post_entry, refs
 from dispatch.operations.post_entry import Draft
 from dispatch.operations.record import Record
-from dispatch.stores.postgres import engine, threads
+from dispatch.stores.postgres import engine, idempotency, threads
 from dispatch.streams.threads import Accepted
 
 
@@ -40,21 +43,28 @@ class CreatedThread(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def create_thread(
-    record: Record, who: Caller, draft: ThreadDraft, *, entry_key: str
+    record: Record,
+    who: Caller,
+    draft: ThreadDraft,
+    *,
+    entry_key: str,
+    new_id: NewId | None = None,
 ) -> CreatedThread:
     """Make a thread, or get the house's one with this `key`; post the message to it.
 
     Promise: concurrent calls with one key get one thread. If the message is refused, a thread
-    without key made by this call is gone again; with a key, the same call repeated converges.
+    without key made by this call is gone again; with a key, or while a server is away under a
+    reserved id, it stays: the same call repeated converges.
     Args: entry_key: idempotency key of the message.
     Raises: NotFound (parent, environment), Gone, Invalid, and as `post_entry`.
     """
     message = None if draft.message is None else Draft(text=draft.message)
     if message is not None:
         post_entry.check(message, record.settings)
-    new = await _new_thread(record, who, draft)
+    reserved = new_id or claims.fresh()
+    new = await _new_thread(record, who, draft, ThreadId(reserved.id))
     await narrate.ready(record)
-    made = await _insert(record, who, new)
+    made = await _insert(record, who, new, reserved)
     thread = made.thread
     if made.created:
         await narrate.birth(record, thread.id, by=narrate.author(who), name=thread.name)
@@ -62,8 +72,9 @@ async def create_thread(
         return CreatedThread(thread=thread, created=made.created)
     try:
         accepted = await post_entry.post_entry(record, who, thread.id, message, key=entry_key)
-    except ArbeError:
-        if made.created and draft.key is None:
+    except ArbeError as error:
+        comes_again = reserved.claim is not None and isinstance(error, Unavailable)
+        if made.created and draft.key is None and not comes_again:
             await delete_thread.delete_thread(record, who, thread.id)
         raise
     return CreatedThread(thread=thread, created=made.created, accepted=accepted)
@@ -84,7 +95,9 @@ async def find_or_make_dm(record: Record, who: Caller, agent_id: AgentId) -> Thr
     return made.thread
 
 
-async def _new_thread(record: Record, who: Caller, draft: ThreadDraft) -> NewThread:
+async def _new_thread(
+    record: Record, who: Caller, draft: ThreadDraft, thread_id: ThreadId
+) -> NewThread:
     settings = record.settings
     labels.free_json(draft.config, what="config")
     parent_thread, parent_agent = _edges(await refs.parent(record, who, draft.parent))
@@ -92,6 +105,7 @@ async def _new_thread(record: Record, who: Caller, draft: ThreadDraft) -> NewThr
     if draft.environment is not None:
         environment_id = await refs.environment(record, who, draft.environment)
     return NewThread(
+        id=thread_id,
         house_id=who.house_id,
         parent_thread_id=parent_thread,
         parent_agent_id=parent_agent,
@@ -114,8 +128,13 @@ def _edges(parent: Parent) -> tuple[ThreadId | None, AgentId | None]:
             return None, None
 
 
-async def _insert(record: Record, who: Caller, new: NewThread) -> KeyedThread:
+async def _insert(record: Record, who: Caller, new: NewThread, reserved: NewId) -> KeyedThread:
     async with engine.as_member(record.members, who.member_id) as connection:
+        await idempotency.hold(connection, new=reserved)
+        if reserved.may_exist:
+            with suppress(NotFound):  # Gone is told: it was made, and deleted since
+                made = await threads.get(connection, thread_id=ThreadId(reserved.id))
+                return KeyedThread(thread=made, created=True)
         if new.key is not None:
             return await threads.insert_keyed(connection, new=new)
         return KeyedThread(thread=await threads.insert(connection, new=new), created=True)

@@ -3,11 +3,13 @@
 from typing import Any
 
 from dispatch.ids import EnvironmentId
+from dispatch.models import claims
+from dispatch.models.claims import NewId
 from dispatch.models.houses import Caller, Environment
 from dispatch.models.pages import Page
 from dispatch.operations import labels, paging
 from dispatch.operations.record import Record
-from dispatch.stores.postgres import engine
+from dispatch.stores.postgres import engine, idempotency
 from dispatch.stores.postgres import environments as stored
 
 
@@ -18,6 +20,7 @@ async def create(
     name: str,
     provider: str = "local",
     config: dict[str, Any] | None = None,
+    new: NewId | None = None,
 ) -> Environment:
     """Add a recipe; nothing starts before a turn needs a sandbox of it.
 
@@ -26,9 +29,20 @@ async def create(
     named = labels.name(name, record.settings)
     provided = labels.name(provider, record.settings, what="provider")
     labels.free_json(config, what="config")
+    new = new or claims.fresh()
+    environment_id = EnvironmentId(new.id)
     async with engine.as_member(record.members, who.member_id) as connection:
-        return await stored.insert(
-            connection, house_id=who.house_id, name=named, provider=provided, config=config
+        await idempotency.hold(connection, new=new)
+        made = None
+        if new.may_exist:
+            made = await stored.find(connection, environment_id=environment_id)
+        return made or await stored.insert(
+            connection,
+            house_id=who.house_id,
+            name=named,
+            provider=provided,
+            config=config,
+            environment_id=environment_id,
         )
 
 

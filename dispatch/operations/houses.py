@@ -5,12 +5,14 @@ from msgspec import UNSET, UnsetType
 
 from dispatch.errors import NotFound
 from dispatch.ids import HouseId
+from dispatch.models import claims
+from dispatch.models.claims import NewId
 from dispatch.models.houses import Caller, House, Member, Token, WhenBusy
 from dispatch.operations import authorize, labels, narrate, rights, tokens
 from dispatch.operations.record import Record
 from dispatch.payloads.chat import Author
 from dispatch.payloads.signals import HouseRenamed
-from dispatch.stores.postgres import engine
+from dispatch.stores.postgres import engine, idempotency
 from dispatch.stores.postgres import houses as stored
 
 
@@ -31,22 +33,34 @@ class HouseChange(msgspec.Struct, frozen=True, kw_only=True):
     """For threads that do not say themselves; None: `enqueue`."""
 
 
-async def create(record: Record, *, name: str, owner_name: str) -> Founded:
+async def create(
+    record: Record, *, name: str, owner_name: str, new: NewId | None = None
+) -> Founded:
     """Found a house with its primary thread, its owner and the owner's first token.
 
-    Promise: all or nothing; each call founds another house. Who may call is the door's matter.
+    Promise: all or nothing; each call founds another house, but attempts at one call found one.
+    Who may call is the door's matter.
     """
     named = labels.name(name, record.settings)
     owner = labels.name(owner_name, record.settings, what="owner's name")
     await narrate.ready(record)
     secret = tokens.new_secret("owner")
-    async with engine.as_nobody(record.members) as connection:
-        made = await stored.create(
+    new = new or claims.fresh()
+    house_id, digest = HouseId(new.id), authorize.digest(secret)
+    # Founding needs no identity; holding a claim needs that of who claimed.
+    founder = new.claim.scope.member_id if new.claim else claims.OPERATOR
+    async with engine.as_member(record.members, founder) as connection:
+        await idempotency.hold(connection, new=new)
+        made = None
+        if new.may_exist:
+            made = await stored.create_again(connection, house_id=house_id, digest=digest)
+        made = made or await stored.create(
             connection,
             name=named,
             owner_name=owner,
             token_name="first",  # noqa: S106 - the token's label
-            digest=authorize.digest(secret),
+            digest=digest,
+            house_id=house_id,
         )
     by = Author("member", str(made.owner.id), made.owner.name)
     await narrate.birth(record, made.house.primary_thread_id, by=by, name="home")

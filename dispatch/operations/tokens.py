@@ -9,11 +9,13 @@ import msgspec
 from dispatch import clock
 from dispatch.errors import Invalid
 from dispatch.ids import MemberId, TokenId
+from dispatch.models import claims
+from dispatch.models.claims import NewId
 from dispatch.models.houses import Caller, Role, Token
 from dispatch.models.pages import Page
 from dispatch.operations import authorize, labels, paging, rights
 from dispatch.operations.record import Record
-from dispatch.stores.postgres import engine, members
+from dispatch.stores.postgres import engine, idempotency, members
 from dispatch.stores.postgres import tokens as stored
 
 _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -47,16 +49,24 @@ async def mint(
     name: str,
     member_id: MemberId | None = None,
     expires_in_seconds: float | None = None,
+    new: NewId | None = None,
 ) -> Minted:
     """Mint a token for oneself, or as an owner for any member of the house.
 
+    Promise: one that an earlier attempt at the same call minted is minted anew, as nobody heard
+    its text.
     Raises: Forbidden, NotFound (no such member), Invalid.
     """
     if member_id is not None and member_id != who.member_id:
         rights.require_owner(who, "mint tokens for other members")
     named = labels.name(name, record.settings)
     expires_at = _expiry(expires_in_seconds)
+    new = new or claims.fresh()
+    token_id = TokenId(new.id)
     async with engine.as_member(record.members, who.member_id) as connection:
+        await idempotency.hold(connection, new=new)
+        if new.may_exist:
+            await stored.delete_unheard(connection, token_id=token_id)
         member = await members.get(connection, member_id=member_id or who.member_id)
         secret = new_secret(member.role)
         token = await stored.insert(
@@ -66,6 +76,7 @@ async def mint(
             name=named,
             digest=authorize.digest(secret),
             expires_at=expires_at,
+            token_id=token_id,
         )
     return Minted(token=token, secret=secret)
 

@@ -60,6 +60,7 @@ async def test_without_postgres_everything_is_refused_with_what_to_do(
         for answer in [
             await client.get("/v1/threads"),
             await client.post(f"/v1/threads/{thread['id']}/entries", json={"text": "hi"}),
+            await client.delete("/v1/agents/@demo", headers={"Idempotency-Key": "k"}),
         ]:
             assert problem(answer, 503, "unavailable")["server"] == "Postgres"
         health = await client.get("/health")

@@ -40,6 +40,17 @@ def test_every_route_but_health_asks_for_a_token(document: dict[str, Any]):
         assert bool(operation.get("security")) == ("/v1/" in name), name
 
 
+def test_every_mutating_route_takes_an_idempotency_key(document: dict[str, Any]):
+    for name, operation in operations(document):
+        method, _, path = name.partition(" ")
+        taken = [
+            each["name"] for each in operation.get("parameters", ()) if each["in"] == "header"
+        ]
+        wanted = path.startswith("/v1/") and method in {"POST", "PUT", "PATCH", "DELETE"}
+        assert taken.count("Idempotency-Key") == wanted, name
+        assert not wanted or "409" in operation["responses"], name
+
+
 def test_every_body_and_answer_has_an_example(document: dict[str, Any]):
     for name, operation in operations(document):
         for status, answer in operation["responses"].items():

@@ -4,8 +4,12 @@ import asyncio
 import base64
 import json
 
+import psycopg
+
 from dispatch.ids import AgentId, ThreadId, WorkerId
-from dispatch.operations import delete_thread, project, prune, reconcile
+from dispatch.models.claims import Claim, Scope
+from dispatch.operations import delete_thread, idempotency, project, prune, reconcile
+from dispatch.operations.idempotency import Answer, Call
 from dispatch.payloads.signals import Completed
 from dispatch.stores.postgres import engine, threads
 from dispatch.streams import keys, lanes
@@ -126,6 +130,28 @@ async def test_a_deletion_that_died_half_way_is_finished_by_the_sweep(casa: Casa
     await prune_sweep.sweep(casa.record)
     assert not await casa.entries(thread_id)
     assert await delete_thread.delete_thread(casa.record, casa.who, thread_id) == 0
+
+
+async def test_the_sweep_forgets_keys_that_are_two_days_old(
+    casa: Casa, postgres_url: str
+) -> None:
+    who = casa.who
+    scope = Scope(member_id=who.member_id, house_id=who.house_id)
+    for key in ("old", "new"):
+        call = Call(scope=scope, token="t", key=key, request=(b"x",))
+        claim = await idempotency.begin(casa.record, call)
+        assert isinstance(claim, Claim)
+        await idempotency.keep(casa.record, call, claim, Answer(201, [], key.encode()))
+        if key == "old":
+            async with await psycopg.AsyncConnection.connect(postgres_url) as admin:
+                await admin.execute(
+                    "update idempotency set claimed_until = now(), "
+                    "created_at = now() - interval '49 h' where member_id = %s",
+                    [who.member_id],
+                )
+    assert (await prune_sweep.sweep(casa.record))["keys"] >= 1
+    found = await idempotency.begin(casa.record, call)
+    assert found == Answer(201, [], b"new")
 
 
 async def test_a_claim_is_refused_while_another_runs(casa: Casa) -> None:

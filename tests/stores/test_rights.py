@@ -1,6 +1,7 @@
 """Who may do what: every table, verb and actor, and a lint of the catalog."""
 
 import itertools
+import secrets
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -78,10 +79,29 @@ MATRIX: Mapping[str, Mapping[str, set[str]]] = {
         "update": {"worker"},
         "delete": set(),
     },
+    # the row is the owner's: a member neither sees nor uses it; a worker sees no content of it
+    "idempotency": {
+        "select": {"owner", "worker"},
+        "insert": {"owner"},
+        "update": {"owner"},
+        "delete": {"owner", "worker"},
+    },
 }
 CASES = list(itertools.product(MATRIX, VERBS, ACTORS))
-FREE = {"houses": "name", "members": "name", "agents": "runner", "environments": "name"}
-"""A column to update, as one may if one may at all."""
+FREE: Mapping[str, tuple[str, Any]] = {
+    "houses": ("name", "n"),
+    "members": ("name", "n"),
+    "tokens": ("name", "n"),
+    "agents": ("runner", "n"),
+    "environments": ("name", "n"),
+    "sandboxes": ("status", "ready"),
+    "threads": ("name", "n"),
+    "thread_agents": ("trigger_mode", "never"),
+    "deletions": ("done_at", sa.func.now()),
+    "cancellations": ("done_at", sa.func.now()),
+    "idempotency": ("claimed_until", sa.func.now()),
+}
+"""A column to update, as one may if one may at all, and what to."""
 
 
 @pytest.fixture
@@ -101,38 +121,28 @@ def door(
 async def target(table: str, home: Home) -> dict[str, Any]:
     """Make sure there is a row nothing else hangs on, and return what finds it."""
     match table:
-        case "houses":
-            return {"id": home.house.id}
-        case "members":
-            return {"id": home.member.id}
-        case "tokens":
-            return {"id": home.token.id}
-        case "agents" | "environments" | "sandboxes" | "threads":
-            return {
-                "id": getattr(
-                    home, table.removesuffix("es") if table == "sandboxes" else table[:-1]
-                ).id
-            }
+        case "sandboxes":
+            return {"id": home.sandbox.id}
+        case "houses" | "members" | "tokens" | "agents" | "environments" | "threads":
+            return {"id": getattr(home, table.removesuffix("s")).id}
         case "thread_agents":
             async with home.as_owner() as conn:
                 dm = await threads.insert_dm(
                     conn, house_id=home.house.id, agent_id=home.agent.id
                 )
             return {"thread_id": dm.thread.id}
+        case "deletions":
+            async with home.as_owner() as conn:
+                doomed = await threads.insert(conn, new=NewThread(house_id=home.house.id))
+                await threads.delete_tree(conn, thread_id=doomed.id)
+            return {"thread_id": doomed.id}
         case _:
-            return await owed(table, home)
-
-
-async def owed(table: str, home: Home) -> dict[str, Any]:
-    """Put something on an outbox, and return what finds it."""
-    async with home.as_owner() as conn:
-        if table == "cancellations":
-            new = asking(home, home.owner)
-            made, _ = await cancellations.insert(conn, new=new, hold_seconds=0)
-            return {"id": made.id}
-        doomed = await threads.insert(conn, new=NewThread(house_id=home.house.id))
-        await threads.delete_tree(conn, thread_id=doomed.id)
-        return {"thread_id": doomed.id}
+            row = fresh(table, home)
+            async with home.as_owner() as conn:
+                await conn.execute(sa.insert(metadata.tables[table]).values(row))
+            return {
+                column.name: row[column.name] for column in metadata.tables[table].primary_key
+            }
 
 
 def asking(home: Home, who: Member, **fields: Any) -> NewCancellation:
@@ -171,25 +181,24 @@ def fresh(table: str, home: Home) -> dict[str, Any]:
             "before_ms": 1,
             "is_last_walk": True,
         },
+        "idempotency": {
+            "member_id": home.owner.id,
+            "house_id": house_id,
+            "key_digest": secrets.token_bytes(32),
+            "request_digest": secrets.token_bytes(32),
+            "reserved_id": ids.uuid7(),
+            "claim_id": ids.uuid7(),
+            "claimed_until": sa.func.now(),
+        },
     }
-    has_id = table not in {"thread_agents", "deletions"}
+    has_id = table not in {"thread_agents", "deletions", "idempotency"}
     return {**({"id": ids.uuid7()} if has_id else {}), **values[table]}
 
 
 def change(table: str, actor: str) -> dict[str, Any]:
-    match table:
-        case "tokens":
-            return {"name": "n"}
-        case "sandboxes":
-            return {"status": "ready"}
-        case "threads":
-            return {"status": "running"} if actor == "worker" else {"name": "n"}
-        case "thread_agents":
-            return {"trigger_mode": "never"}
-        case "deletions" | "cancellations":
-            return {"done_at": sa.func.now()}
-        case _:
-            return {FREE[table]: "n"}
+    if (table, actor) == ("threads", "worker"):
+        return {"status": "running"}
+    return {FREE[table][0]: FREE[table][1]}
 
 
 async def attempt(
@@ -312,6 +321,15 @@ async def test_a_thread_is_not_born_running(home: Home) -> None:
             await conn.execute(sa.insert(metadata.tables["threads"]).values(row))
 
 
+@pytest.mark.parametrize("column", ["request_digest", "reserved_id", "status", "answer"])
+async def test_a_worker_forgets_keys_without_seeing_what_they_were(
+    worker: AsyncEngine, column: str
+) -> None:
+    with pytest.raises(Forbidden):
+        async with engine.as_worker(worker) as conn:
+            await conn.execute(sa.select(metadata.tables["idempotency"].c[column]))
+
+
 @pytest.mark.parametrize("who", ["as_owner", "as_member"])
 async def test_nobody_reads_a_digest(home: Home, who: str) -> None:
     with pytest.raises(Forbidden):
@@ -379,7 +397,8 @@ LINT = {
     "definer functions that are not listed, or not the definer's": """
         select proname from pg_proc where pronamespace = 'public'::regnamespace and prosecdef
         and not (proowner = 'arbe_definer'::regrole and proname in ('arbe_current_house',
-        'arbe_is_owner', 'arbe_find_caller', 'arbe_create_house', 'arbe_note_deletion'))""",
+        'arbe_is_owner', 'arbe_find_caller', 'arbe_create_house', 'arbe_refound_house',
+        'arbe_note_deletion'))""",
     "foreign keys without an index to follow them back": """
         select conname from pg_constraint c where contype = 'f'
         and connamespace = 'public'::regnamespace and not exists (

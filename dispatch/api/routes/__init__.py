@@ -19,15 +19,16 @@ Limit = Annotated[int | None, Query(description="Items of a page; 50 unless said
 IdempotencyKey = Annotated[
     str | None,
     Header(
-        description="1 to 255 printable ASCII characters. The same key on the same thread "
-        "answers the same entry for two days; unset: every call posts."
+        alias="Idempotency-Key",
+        description="1 to 255 printable ASCII characters. The same call with the same key is "
+        "made once and answered the same for two days; unset: every call counts.",
     ),
 ]
 _MAX_KEY_CHARACTERS: Final = 255
 
 
 def entry_key(given: str | None) -> str:
-    """Return the idempotency key of an entry: the client's, or a new one.
+    """Return the idempotency key of a call: the client's, or a new one.
 
     Raises: Invalid.
     """

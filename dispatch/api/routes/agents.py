@@ -7,13 +7,14 @@ from fastapi import APIRouter
 
 from dispatch.api import problems
 from dispatch.api.auth import Held, Who
+from dispatch.api.keyed import KeyedRoute, NewId
 from dispatch.api.routes import Cursor, Limit, Ref
 from dispatch.api.shapes import agents as shapes
 from dispatch.api.shapes.agents import AddAgent, AgentAnswer, AgentsAnswer, ChangeAgent
 from dispatch.operations import agents, refs
 from dispatch.operations.agents import AgentChange
 
-router = APIRouter(prefix="/agents", tags=["agents"])
+router = APIRouter(prefix="/agents", tags=["agents"], route_class=KeyedRoute)
 
 
 @router.get(
@@ -39,7 +40,7 @@ async def list_agents(
     response_model_exclude_none=True,
     responses=problems.responses(HTTPStatus.CONFLICT),
 )
-async def add_agent(body: AddAgent, who: Who, record: Held) -> AgentAnswer:
+async def add_agent(body: AddAgent, who: Who, record: Held, new: NewId) -> AgentAnswer:
     """Add a bot; the house's primary thread tells (`signal.house.agent_created`)."""
     made = await agents.create(
         record,
@@ -49,6 +50,7 @@ async def add_agent(body: AddAgent, who: Who, record: Held) -> AgentAnswer:
         model=body.model,
         config=body.config,
         trigger_mode=body.trigger_mode,
+        new=new,
     )
     return shapes.agent(made)
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Path, Response
 
 from dispatch.api import problems
 from dispatch.api.auth import Held, Who
+from dispatch.api.keyed import KeyedRoute
 from dispatch.api.routes import Ref
 from dispatch.api.shapes.diagnosis import DiagnosisAnswer
 from dispatch.api.shapes.dispatches import (
@@ -21,7 +22,7 @@ from dispatch.api.shapes.dispatches import (
 from dispatch.ids import DispatchId
 from dispatch.operations import authorize, diagnose, dispatches, prune, reconcile, refs
 
-router = APIRouter(prefix="/threads", tags=["dispatches"])
+router = APIRouter(prefix="/threads", tags=["dispatches"], route_class=KeyedRoute)
 _DispatchRef = Annotated[str, Path(description="`<entry id>.<i>`, as the POST answered.")]
 
 

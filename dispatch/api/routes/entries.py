@@ -15,6 +15,7 @@ from starlette.routing import Route
 from dispatch import ids
 from dispatch.api import auth, problems
 from dispatch.api.auth import Held, Who
+from dispatch.api.keyed import KeyedRoute
 from dispatch.api.routes import Limit, Ref, entry_key
 from dispatch.api.shapes.entries import EntriesAnswer
 from dispatch.errors import Invalid
@@ -26,7 +27,7 @@ from dispatch.operations import refs
 from dispatch.operations.post_entry import Draft
 from dispatch.streams.threads import Accepted
 
-router = APIRouter(prefix="/threads", tags=["entries"])
+router = APIRouter(prefix="/threads", tags=["entries"], route_class=KeyedRoute)
 _drafts: Final = msgspec.json.Decoder(Draft)
 _encoder: Final = msgspec.json.Encoder()
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from dispatch.api import problems
 from dispatch.api.auth import Held, Who
+from dispatch.api.keyed import KeyedRoute, NewId
 from dispatch.api.routes import Cursor, Limit, Ref
 from dispatch.api.shapes import agents as shapes
 from dispatch.api.shapes.agents import (
@@ -15,7 +16,7 @@ from dispatch.api.shapes.agents import (
 )
 from dispatch.operations import environments, refs
 
-router = APIRouter(prefix="/environments", tags=["environments"])
+router = APIRouter(prefix="/environments", tags=["environments"], route_class=KeyedRoute)
 
 
 @router.get("", summary="List environments", responses=problems.responses())
@@ -36,10 +37,12 @@ async def list_environments(
     summary="Add an environment",
     responses=problems.responses(),
 )
-async def add_environment(body: AddEnvironment, who: Who, record: Held) -> EnvironmentAnswer:
+async def add_environment(
+    body: AddEnvironment, who: Who, record: Held, new: NewId
+) -> EnvironmentAnswer:
     """Add a recipe; nothing starts before a turn needs a sandbox of it."""
     made = await environments.create(
-        record, who, name=body.name, provider=body.provider, config=body.config
+        record, who, name=body.name, provider=body.provider, config=body.config, new=new
     )
     return shapes.environment(made)
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from dispatch.api import problems
 from dispatch.api.auth import Held, MayFound, Who
+from dispatch.api.keyed import KeyedRoute, NewId
 from dispatch.api.routes import Ref
 from dispatch.api.shapes import houses as shapes
 from dispatch.api.shapes.houses import (
@@ -18,7 +19,7 @@ from dispatch.api.shapes.houses import (
 from dispatch.operations import houses
 from dispatch.operations.houses import HouseChange
 
-router = APIRouter(prefix="/houses", tags=["houses"])
+router = APIRouter(prefix="/houses", tags=["houses"], route_class=KeyedRoute)
 
 
 @router.post(
@@ -29,12 +30,12 @@ router = APIRouter(prefix="/houses", tags=["houses"])
     dependencies=[MayFound],
     responses=problems.responses(HTTPStatus.FORBIDDEN),
 )
-async def found_house(body: FoundHouse, record: Held) -> FoundedAnswer:
+async def found_house(body: FoundHouse, record: Held, new: NewId) -> FoundedAnswer:
     """Make a house with its primary thread, its owner and the owner's first token.
 
     Needs the operator's token (ARBE_OPERATOR_TOKEN) or an owner's.
     """
-    made = await houses.create(record, name=body.name, owner_name=body.owner_name)
+    made = await houses.create(record, name=body.name, owner_name=body.owner_name, new=new)
     return FoundedAnswer(
         house=shapes.house(made.house), member=shapes.member(made.member), token=made.secret
     )

@@ -6,13 +6,14 @@ from fastapi import APIRouter
 
 from dispatch.api import problems
 from dispatch.api.auth import Held, Who
+from dispatch.api.keyed import KeyedRoute, NewId
 from dispatch.api.routes import Cursor, Id, Limit
 from dispatch.api.shapes import houses as shapes
 from dispatch.api.shapes.houses import AddMember, MemberAnswer, MembersAnswer
 from dispatch.ids import MemberId
 from dispatch.operations import members, refs
 
-router = APIRouter(prefix="/members", tags=["members"])
+router = APIRouter(prefix="/members", tags=["members"], route_class=KeyedRoute)
 
 
 @router.get("", summary="List the people of the house", responses=problems.responses())
@@ -32,9 +33,10 @@ async def list_members(
     summary="Add a person",
     responses=problems.responses(HTTPStatus.FORBIDDEN),
 )
-async def add_member(body: AddMember, who: Who, record: Held) -> MemberAnswer:
+async def add_member(body: AddMember, who: Who, record: Held, new: NewId) -> MemberAnswer:
     """Add a person to the house (owners only); then mint a token for them."""
-    return shapes.member(await members.create(record, who, name=body.name, role=body.role))
+    made = await members.create(record, who, name=body.name, role=body.role, new=new)
+    return shapes.member(made)
 
 
 @router.delete(

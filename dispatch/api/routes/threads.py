@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Response
 
 from dispatch.api import problems
 from dispatch.api.auth import Held, Who
+from dispatch.api.keyed import KeyedRoute, NewId
 from dispatch.api.routes import IdempotencyKey, Ref, entry_key
 from dispatch.api.shapes import entries as entry_shapes
 from dispatch.api.shapes import threads as shapes
@@ -24,7 +25,7 @@ from dispatch.operations import create_thread, delete_thread, refs, threads
 from dispatch.operations.create_thread import ThreadDraft
 from dispatch.operations.threads import ThreadChange
 
-router = APIRouter(prefix="/threads", tags=["threads"])
+router = APIRouter(prefix="/threads", tags=["threads"], route_class=KeyedRoute)
 
 
 @router.post(
@@ -41,13 +42,14 @@ async def post_thread(
     body: CreateThread,
     who: Who,
     record: Held,
+    new_id: NewId,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> CreatedThreadAnswer:
     """Make a conversation. Nothing is dispatched but by `message`, its first entry."""
     draft = ThreadDraft(**body.model_dump(by_alias=False))
     made = await create_thread.create_thread(
-        record, who, draft, entry_key=entry_key(idempotency_key)
+        record, who, draft, entry_key=entry_key(idempotency_key), new_id=new_id
     )
     if not made.created:
         response.status_code = HTTPStatus.OK

@@ -6,13 +6,14 @@ from fastapi import APIRouter, Response
 
 from dispatch.api import problems
 from dispatch.api.auth import Held, Who
+from dispatch.api.keyed import KeyedRoute, NewId
 from dispatch.api.routes import Cursor, Id, Limit
 from dispatch.api.shapes import houses as shapes
 from dispatch.api.shapes.houses import MintedAnswer, MintToken, TokensAnswer
 from dispatch.ids import MemberId, TokenId
 from dispatch.operations import refs, tokens
 
-router = APIRouter(prefix="/tokens", tags=["tokens"])
+router = APIRouter(prefix="/tokens", tags=["tokens"], route_class=KeyedRoute)
 
 
 @router.get(
@@ -39,7 +40,7 @@ async def list_tokens(
     responses=problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN),
 )
 async def mint_token(
-    body: MintToken, who: Who, record: Held, response: Response
+    body: MintToken, who: Who, record: Held, new: NewId, response: Response
 ) -> MintedAnswer:
     """Mint a token for oneself, or as an owner for another member; its text comes only now."""
     member_id = None
@@ -51,6 +52,7 @@ async def mint_token(
         name=body.name,
         member_id=member_id,
         expires_in_seconds=body.expires_in_seconds,
+        new=new,
     )
     response.headers["Cache-Control"] = "no-store"
     return shapes.minted(made.token, made.secret)

@@ -26,13 +26,15 @@ async def insert(
     model: str | None = None,
     config: dict[str, Any] | None = None,
     trigger_mode: TriggerMode = "mention",
+    agent_id: AgentId | None = None,
 ) -> Agent:
     """Add an agent to the house.
 
+    Args: agent_id: reserved before; None: chosen now.
     Raises: Conflict (`handle_taken`).
     """
     statement = sa.insert(agents).values(
-        id=ids.uuid7(),
+        id=agent_id or ids.uuid7(),
         house_id=house_id,
         handle=handle,
         runner=runner,
@@ -52,14 +54,20 @@ async def get(conn: AsyncConnection, *, agent_id: AgentId) -> Agent:
 
     Raises: NotFound, also for an agent of another house.
     """
+    found = await find(conn, agent_id=agent_id)
+    if found is None:
+        raise NotFound("agent", str(agent_id))
+    return found
+
+
+async def find(conn: AsyncConnection, *, agent_id: AgentId) -> Agent | None:
+    """Return the agent, or None if it is not there for this caller."""
     row = (
         (await conn.execute(sa.select(agents).where(agents.c.id == agent_id)))
         .mappings()
         .first()
     )
-    if row is None:
-        raise NotFound("agent", str(agent_id))
-    return rows.agent(row)
+    return None if row is None else rows.agent(row)
 
 
 async def find_by_handle(

@@ -83,7 +83,7 @@ async def as_member(
 
 @asynccontextmanager
 async def as_nobody(engine: AsyncEngine) -> AsyncGenerator[AsyncConnection, None]:
-    """Open one transaction without an identity: to find a token's member or found a house.
+    """Open one transaction without an identity: to find a token's member.
 
     Promise: under the API's role every row stays invisible.
     Raises: as `as_member`.

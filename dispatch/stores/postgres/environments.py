@@ -22,10 +22,18 @@ async def insert(
     name: str,
     provider: str,
     config: dict[str, Any] | None = None,
+    environment_id: EnvironmentId | None = None,
 ) -> Environment:
-    """Add an environment to the house."""
+    """Add an environment to the house.
+
+    Args: environment_id: reserved before; None: chosen now.
+    """
     statement = sa.insert(environments).values(
-        id=ids.uuid7(), house_id=house_id, name=name, provider=provider, config=config or {}
+        id=environment_id or ids.uuid7(),
+        house_id=house_id,
+        name=name,
+        provider=provider,
+        config=config or {},
     )
     row = (await conn.execute(statement.returning(*environments.c))).mappings().one()
     return rows.environment(row)
@@ -36,11 +44,17 @@ async def get(conn: AsyncConnection, *, environment_id: EnvironmentId) -> Enviro
 
     Raises: NotFound, also for one of another house.
     """
+    found = await find(conn, environment_id=environment_id)
+    if found is None:
+        raise NotFound("environment", str(environment_id))
+    return found
+
+
+async def find(conn: AsyncConnection, *, environment_id: EnvironmentId) -> Environment | None:
+    """Return the environment, or None if it is not there for this caller."""
     statement = sa.select(environments).where(environments.c.id == environment_id)
     row = (await conn.execute(statement)).mappings().first()
-    if row is None:
-        raise NotFound("environment", str(environment_id))
-    return rows.environment(row)
+    return None if row is None else rows.environment(row)
 
 
 async def list(

@@ -21,6 +21,8 @@ _CREATE: Final = sa.text("""
     )
 """)
 
+_CREATE_AGAIN: Final = sa.text("select * from arbe_refound_house(:house_id, :digest)")
+
 
 async def create(
     conn: AsyncConnection,
@@ -30,14 +32,16 @@ async def create(
     token_name: str,
     digest: str,
     expires_at: datetime | None = None,
+    house_id: HouseId | None = None,
 ) -> FoundedHouse:
     """Found a house with its primary thread, its owner and the owner's first token.
 
     Promise: one statement makes all four or none; each call makes another house. Needs no
     identity: who may found houses is decided at the API's door.
-    Args: digest: SHA-256 of the token's text, in hex.
+    Args: digest: SHA-256 of the token's text, in hex. house_id: reserved before; None: chosen
+    now.
     """
-    house_id, thread_id = HouseId(ids.uuid7()), ThreadId(ids.uuid7())
+    house_id, thread_id = house_id or HouseId(ids.uuid7()), ThreadId(ids.uuid7())
     member_id, token_id = MemberId(ids.uuid7()), TokenId(ids.uuid7())
     now: datetime = await conn.scalar(
         _CREATE,
@@ -64,6 +68,42 @@ async def create(
             name=token_name,
             created_at=now,
             expires_at=expires_at,
+        ),
+    )
+
+
+async def create_again(
+    conn: AsyncConnection, *, house_id: HouseId, digest: str
+) -> FoundedHouse | None:
+    """Return the house that a call founded which died before its answer, or None.
+
+    Promise: its owner's first token, whose text nobody heard, has this digest from now on. Only
+    for the claim that reserved the house's id, and who holds it.
+    """
+    values = {"house_id": house_id, "digest": digest}
+    row = (await conn.execute(_CREATE_AGAIN, values)).mappings().first()
+    if row is None:
+        return None
+    now = row["created_at"]
+    return FoundedHouse(
+        house=House(
+            id=house_id,
+            name=row["house_name"],
+            primary_thread_id=row["thread_id"],
+            created_at=now,
+        ),
+        owner=Member(
+            id=row["member_id"],
+            house_id=house_id,
+            name=row["member_name"],
+            role="owner",
+            created_at=now,
+        ),
+        token=Token(
+            id=row["token_id"],
+            member_id=row["member_id"],
+            name=row["token_name"],
+            created_at=now,
         ),
     )
 

@@ -13,14 +13,20 @@ from dispatch.stores.postgres.tables import members
 
 
 async def insert(
-    conn: AsyncConnection, *, house_id: HouseId, name: str, role: Role = "member"
+    conn: AsyncConnection,
+    *,
+    house_id: HouseId,
+    name: str,
+    role: Role = "member",
+    member_id: MemberId | None = None,
 ) -> Member:
     """Add a person to the house; an owner's right.
 
+    Args: member_id: reserved before; None: chosen now.
     Raises: Forbidden (at the door) for anyone else.
     """
     statement = sa.insert(members).values(
-        id=ids.uuid7(), house_id=house_id, name=name, role=role
+        id=member_id or ids.uuid7(), house_id=house_id, name=name, role=role
     )
     row = (await conn.execute(statement.returning(*members.c))).mappings().one()
     return rows.member(row)
@@ -31,11 +37,17 @@ async def get(conn: AsyncConnection, *, member_id: MemberId) -> Member:
 
     Raises: NotFound, also for a member of another house.
     """
+    found = await find(conn, member_id=member_id)
+    if found is None:
+        raise NotFound("member", str(member_id))
+    return found
+
+
+async def find(conn: AsyncConnection, *, member_id: MemberId) -> Member | None:
+    """Return the member, or None if they are not there for this caller."""
     statement = sa.select(members).where(members.c.id == member_id)
     row = (await conn.execute(statement)).mappings().first()
-    if row is None:
-        raise NotFound("member", str(member_id))
-    return rows.member(row)
+    return None if row is None else rows.member(row)
 
 
 async def list(

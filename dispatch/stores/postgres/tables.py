@@ -144,3 +144,16 @@ cancellations = _table(
     _moment("due_at"),
     _moment("done_at", null=True),
 )
+idempotency = _table(
+    "idempotency",
+    sa.Column("member_id", sa.Uuid(), primary_key=True),
+    sa.Column("key_digest", sa.LargeBinary(), primary_key=True),
+    _id("house_id", null=True),
+    sa.Column("request_digest", sa.LargeBinary(), nullable=False),
+    _id("reserved_id"),
+    _id("claim_id"),
+    _moment("claimed_until"),
+    _moment("created_at"),
+    sa.Column("status", sa.Integer(), nullable=True),
+    sa.Column("answer", sa.LargeBinary(), nullable=True),
+)

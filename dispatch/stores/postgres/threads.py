@@ -307,7 +307,7 @@ def _born(new: NewThread) -> dict[str, Any]:
     """Return the columns of a new row; its status is the one the insert policy asks for."""
     return {
         **msgspec.structs.asdict(new),
-        "id": ids.uuid7(),
+        "id": new.id or ids.uuid7(),
         "status": "open" if new.parent_thread_id is None else "idle",
     }
 

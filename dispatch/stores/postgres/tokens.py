@@ -39,13 +39,15 @@ async def insert(
     name: str,
     digest: str,
     expires_at: datetime | None = None,
+    token_id: TokenId | None = None,
 ) -> Token:
     """Add a token for oneself, or as an owner for any member of the house.
 
+    Args: token_id: reserved before; None: chosen now.
     Raises: Forbidden (at the door) for anyone else's; NotFound for no member of this house.
     """
     statement = sa.insert(tokens).values(
-        id=ids.uuid7(),
+        id=token_id or ids.uuid7(),
         house_id=house_id,
         member_id=member_id,
         name=name,
@@ -68,6 +70,14 @@ async def list(
         statement = statement.where(tokens.c.id < before)
     found = await conn.execute(statement.order_by(tokens.c.id.desc()).limit(limit))
     return tuple(rows.token(row) for row in found.mappings())
+
+
+async def delete_unheard(conn: AsyncConnection, *, token_id: TokenId) -> None:
+    """Remove a token whose text nobody was told, if it was made at all.
+
+    Promise: for the holder of the claim that reserved its id; the one minted next has that id.
+    """
+    await conn.execute(sa.delete(tokens).where(tokens.c.id == token_id))
 
 
 async def delete(conn: AsyncConnection, *, token_id: TokenId) -> None:

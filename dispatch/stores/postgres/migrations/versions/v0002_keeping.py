@@ -13,7 +13,11 @@ branch_labels = None
 depends_on = None
 
 _SQL = Path(__file__).parents[1] / "sql"
-_FILES: tuple[str, ...] = ("0002_busy.sql", "0002_cancellations.sql")
+_FILES: tuple[str, ...] = (
+    "0002_busy.sql",
+    "0002_cancellations.sql",
+    "0002_idempotency.sql",
+)
 
 
 def upgrade() -> None:
