@@ -102,6 +102,11 @@ class Settings(BaseSettings):
     """Turns at once in one worker process; a waiting turn costs about 50 KB."""
     queues: str = "arbe.turns,arbe.producers,arbe.sweeps"
     """Queues this worker consumes, comma separated."""
+    ear_seconds: float = 10.0
+    """A worker sends itself a message through the broker this often, to know that it hears."""
+    deaf_after_seconds: float = 60.0
+    """A worker with a free slot that heard nothing for this long is deaf: it takes no new work,
+    and ends with exit code 70 when it holds no run. At least 3 x `ear_seconds`."""
     wedged_after_seconds: float = 60.0
     """A worker whose loop gives no sign for this long ends itself with exit code 70. At least
     `worker_dead_seconds`: its beats have stopped by then and its runs are given away."""
@@ -145,6 +150,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 "ARBE_WORKER_DEAD_SECONDS must be at least 2 x ARBE_HEARTBEAT_SECONDS"
             )
+        if self.deaf_after_seconds < 3 * self.ear_seconds:
+            raise ValueError("ARBE_DEAF_AFTER_SECONDS must be at least 3 x ARBE_EAR_SECONDS")
         if self.wedged_after_seconds < self.worker_dead_seconds:
             raise ValueError(
                 "ARBE_WEDGED_AFTER_SECONDS must be at least ARBE_WORKER_DEAD_SECONDS"

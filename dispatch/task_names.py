@@ -4,6 +4,8 @@ from typing import Final
 
 RUN_LANE: Final = "dispatch.run_lane"
 """(thread id, lane): the hint "look at this lane". Safe to lose, repeat, reorder or forge."""
+HEAR: Final = "dispatch.hear"
+"""(): a worker process's word to itself, by which it knows that it still hears."""
 POST_ENTRY: Final = "dispatch.post_entry"
 """(thread, text, …): a producer's door that needs nothing but the broker."""
 SWEEP_REDELIVER: Final = "dispatch.sweep.redeliver"

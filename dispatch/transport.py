@@ -12,9 +12,9 @@ import base64
 import contextlib
 import os
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import uuid4
 
 import msgspec
@@ -38,6 +38,32 @@ class Hint(msgspec.Struct, frozen=True):
     thread_id: ThreadId
     lane: AgentId
     queue: str
+
+    @property
+    def task(self) -> str:
+        """Name the task that takes it."""
+        return task_names.RUN_LANE
+
+    @property
+    def arguments(self) -> list[str]:
+        """Return the task's arguments."""
+        return [str(self.thread_id), str(self.lane)]
+
+
+class Echo(msgspec.Struct, frozen=True):
+    """A worker process's word to itself, through the broker and back; see `own_queue`."""
+
+    queue: str
+
+    @property
+    def task(self) -> str:
+        """Name the task that takes it."""
+        return task_names.HEAR
+
+    @property
+    def arguments(self) -> list[str]:
+        """Return the task's arguments."""
+        return []
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
@@ -76,8 +102,19 @@ _REDIS_OPTIONS: Final = {
 _AMQP_OPTIONS: Final = {"confirm_publish": True, "read_timeout": 5, "write_timeout": 5}
 
 
-Push = Callable[[str, list[bytes]], Awaitable[object]]
-"""Puts messages on a Redis list; raises Unavailable."""
+Message = Hint | Echo
+ECHO_SECONDS: Final = 60.0
+"""An echo nobody took in this time is gone from a Redis broker, and its queue with it."""
+
+
+class Push(Protocol):
+    """Puts messages on a Redis list; raises Unavailable."""
+
+    def __call__(
+        self, queue: str, messages: list[bytes], *, only_seconds: float | None = None
+    ) -> Awaitable[object]:
+        """Args: only_seconds: keep the last message alone, and not longer than this."""
+        ...
 
 
 class Transport:
@@ -93,6 +130,17 @@ class Transport:
         """Send hints soon, in the background; never blocks and never raises."""
         if hints:
             self._bell.ring(hints)
+
+    async def echo(self, queue: str) -> None:
+        """Send a message to a worker's own queue and wait until the broker has it.
+
+        Raises: Unavailable.
+        """
+        try:
+            await self._bell.echo(Echo(queue))
+        except Exception as error:
+            # Whatever kombu raised: the broker did not take it.
+            raise Unavailable("The broker", cause=type(error).__name__) from error
 
     def check(self) -> None:
         """Return if the broker answers. Blocks; call it on an OS thread.
@@ -123,6 +171,9 @@ class _RedisBell:
         del self._pending[:-_MAX_PENDING]
         if self._flusher is None:
             self._flusher = asyncio.create_task(self._flush())
+
+    async def echo(self, echo: Echo) -> None:
+        await self._push(echo.queue, [redis_message(echo)], only_seconds=ECHO_SECONDS)
 
     async def close(self) -> None:
         if self._flusher is not None:
@@ -164,6 +215,9 @@ class _AmqpBell:
         if idle:
             self._executor.submit(self._flush)
 
+    async def echo(self, echo: Echo) -> None:
+        await asyncio.wrap_future(self._executor.submit(self._echo, echo))
+
     async def close(self) -> None:
         self._executor.submit(self._disconnect)
         await asyncio.to_thread(self._executor.shutdown)
@@ -177,7 +231,14 @@ class _AmqpBell:
             self._disconnect()
             _lost(batch, error)
 
-    def _publish_or_reconnect(self, batch: list[Hint]) -> None:
+    def _echo(self, echo: Echo) -> None:
+        try:
+            self._publish_or_reconnect([echo])
+        except BaseException:
+            self._disconnect()
+            raise
+
+    def _publish_or_reconnect(self, batch: Sequence[Message]) -> None:
         is_fresh = self._connection is None
         try:
             self._publish(batch)
@@ -188,29 +249,32 @@ class _AmqpBell:
             self._disconnect()
             self._publish(batch)
 
-    def _publish(self, batch: list[Hint]) -> None:
+    def _publish(self, batch: Sequence[Message]) -> None:
         connection = self._connection or self._connect()
         with self._app.amqp.Producer(connection.default_channel) as producer:
-            for hint in batch:
-                message = self._app.amqp.as_task_v2(
-                    str(uuid4()),
-                    task_names.RUN_LANE,
-                    args=(str(hint.thread_id), str(hint.lane)),
-                    ignore_result=True,
-                )
-                is_known = hint.queue in self._declared
-                producer.publish(
-                    message.body,
-                    exchange=hint.queue,
-                    routing_key=hint.queue,
-                    declare=[] if is_known else [queue(hint.queue, is_redis=False)],
-                    serializer="json",
-                    headers=message.headers,
-                    delivery_mode=2,
-                    retry=False,
-                    **message.properties,
-                )
-                self._declared.add(hint.queue)
+            for message in batch:
+                self._publish_one(producer, message)
+
+    def _publish_one(self, producer: Any, message: Message) -> None:
+        celerys = self._app.amqp.as_task_v2(
+            str(uuid4()), message.task, args=tuple(message.arguments), ignore_result=True
+        )
+        # A worker's own queue is declared by its consumer, to whose connection it belongs.
+        is_own = isinstance(message, Echo)
+        is_known = is_own or message.queue in self._declared
+        producer.publish(
+            celerys.body,
+            exchange="" if is_own else message.queue,
+            routing_key=message.queue,
+            declare=[] if is_known else [queue(message.queue, is_redis=False)],
+            serializer="json",
+            headers=celerys.headers,
+            delivery_mode=1 if is_own else 2,
+            retry=False,
+            **celerys.properties,
+        )
+        if not is_own:
+            self._declared.add(message.queue)
 
     def _connect(self) -> Connection:
         # Nobody would send heartbeats between two hints, and RabbitMQ would hang up.
@@ -255,16 +319,34 @@ def queue(name: str, *, is_redis: bool) -> Queue:
     return Queue(name, Exchange(name, "direct"), name, queue_arguments=arguments)
 
 
+def own_queue(name: str, *, is_redis: bool) -> Queue:
+    """Return the declaration of a worker process's own queue, by which it hears itself.
+
+    Promise: nothing of it stays: on RabbitMQ it belongs to the consumer's connection and holds
+    one message; on Redis it is a list that expires. No exchange knows it.
+    """
+    if is_redis:
+        return Queue(name, Exchange(""), name)
+    return Queue(
+        name,
+        Exchange(""),
+        name,
+        durable=False,
+        exclusive=True,
+        auto_delete=True,
+        queue_arguments={"x-max-length": 1},
+    )
+
+
 def uses_redis(settings: Settings) -> bool:
     """Tell whether the broker is a Redis, else RabbitMQ."""
     return settings.broker.startswith(("redis://", "rediss://"))
 
 
-def redis_message(hint: Hint) -> bytes:
-    """Return a hint as Celery's protocol 2 message in kombu's Redis envelope."""
+def redis_message(message: Message) -> bytes:
+    """Return a message as Celery's protocol 2 message in kombu's Redis envelope."""
     task_id = os.urandom(16).hex()
-    arguments = [str(hint.thread_id), str(hint.lane)]
-    body = msgspec.json.encode([arguments, {}, _NO_EMBED])
+    body = msgspec.json.encode([message.arguments, {}, _NO_EMBED])
     return msgspec.json.encode(
         {
             "body": base64.b64encode(body).decode(),
@@ -272,7 +354,7 @@ def redis_message(hint: Hint) -> bytes:
             "content-type": "application/json",
             "headers": {
                 "lang": "py",
-                "task": task_names.RUN_LANE,
+                "task": message.task,
                 "id": task_id,
                 "root_id": task_id,
                 "parent_id": None,
@@ -287,7 +369,7 @@ def redis_message(hint: Hint) -> bytes:
                 "correlation_id": task_id,
                 "reply_to": "",
                 "delivery_mode": 2,
-                "delivery_info": {"exchange": "", "routing_key": hint.queue},
+                "delivery_info": {"exchange": "", "routing_key": message.queue},
                 "priority": 0,
                 "body_encoding": "base64",
                 "delivery_tag": task_id,

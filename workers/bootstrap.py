@@ -21,6 +21,7 @@ from dispatch.ids import WorkerId
 from dispatch.operations.record import Record
 from dispatch.streams import lanes
 from workers import leaving
+from workers.ear import Ear
 from workers.heartbeat import Heartbeats
 from workers.leaving import Leaving
 from workers.sweeps import redeliver
@@ -47,6 +48,7 @@ class Process:
             target=self._loop.run_forever, name="arbe-turns", daemon=True
         )
         self._background: list[asyncio.Task[None]] = []
+        self._listening: asyncio.Task[None] | None = None
         self._draining = threading.Event()
         self._leaving = Leaving(self._settle)
         self._watchdog = Watchdog(
@@ -77,7 +79,14 @@ class Process:
         _log.info("worker.draining")
         within_seconds = self.settings.drain_seconds + leaving.LEAVE_SECONDS
         self._leaving.begin(within_seconds=within_seconds, code=0)
-        asyncio.run_coroutine_threadsafe(self.heartbeats.drain(), self._loop)
+        asyncio.run_coroutine_threadsafe(self._drain(), self._loop)
+
+    def leave(self) -> None:
+        """End this process, which holds no run, so that its supervisor starts a new one."""
+        code = leaving.RESTART_CODE
+        self._leaving.begin(within_seconds=leaving.LEAVE_SECONDS, code=code)
+        self.drain()
+        leaving.ask_celery(code)
 
     def is_draining_within(self, seconds: float) -> bool:
         """Wait in a pool thread; True, and at once, when this process is told to end."""
@@ -100,10 +109,24 @@ class Process:
         self.heartbeats = Heartbeats(
             self.record.connection, worker_id=new_worker_id(), settings=self.settings
         )
+        self.ear = Ear(
+            self.record.transport,
+            self.heartbeats,
+            settings=self.settings,
+            on_deaf=self.leave,
+        )
+        self._listening = asyncio.create_task(self.ear.listen_for_ever())
         self._background = [
+            self._listening,
             asyncio.create_task(self.heartbeats.beat_for_ever()),
             asyncio.create_task(self._keep()),
         ]
+
+    async def _drain(self) -> None:
+        # Told to end, it hears nothing any more, and rightly so.
+        if self._listening is not None:
+            self._listening.cancel()
+        await self.heartbeats.drain()
 
     async def _close(self) -> None:
         for task in self._background:

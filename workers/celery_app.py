@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import Any, Final
 
-from celery import Celery, signals
+from celery import Celery, bootsteps, signals
 from kombu.asynchronous import get_event_loop
 
 import beat_schedule
@@ -52,6 +52,19 @@ app.conf.update(
 process: Final = bootstrap.Process(settings)
 
 
+class EarStep(bootsteps.StartStopStep):
+    """Lets each consumer hear this process's own messages, beside its queues."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent: Any) -> None:
+        """Add the queue to a consumer that is about to consume; at each new connection."""
+        parent.task_consumer.add_queue(process.ear.new_queue(slots=parent.pool.num_processes))
+
+
+app.steps["consumer"].add(EarStep)
+
+
 # worker_init comes before Celery's own set-up of logging, which then asks us again.
 @signals.setup_logging.connect
 @signals.worker_init.connect
@@ -74,6 +87,11 @@ def _start(**_: Any) -> None:
 @signals.worker_ready.connect
 def _ready(**_: Any) -> None:
     _log.info("worker.ready")
+
+
+@signals.task_prerun.connect
+def _hear(**_: Any) -> None:
+    process.ear.hear()
 
 
 @signals.task_postrun.connect

@@ -13,7 +13,7 @@ from dispatch import clock, log
 from dispatch.config import Settings
 from dispatch.errors import ArbeError, Unavailable
 from dispatch.ids import WorkerId
-from dispatch.streams import lanes
+from dispatch.streams import deafness, lanes
 from dispatch.streams.connection import Connection
 from workers.outcomes import Interrupted
 from workers.writer import RunWriter
@@ -37,12 +37,16 @@ class Heartbeats:
         self._settings = settings
         self._writers: set[RunWriter] = set()
         self._draining = False
-        self._holding_back = False
+        self._is_deaf = False
 
     @property
     def draining(self) -> bool:
         """Tell whether this process takes no new work."""
-        return self._draining or self._holding_back
+        return self._draining or self._is_deaf
+
+    def hold_back(self, *, is_deaf: bool) -> None:
+        """Take no new work while this process is deaf; its runs go on and are kept alive."""
+        self._is_deaf = is_deaf
 
     @property
     def run_count(self) -> int:
@@ -96,6 +100,9 @@ class Heartbeats:
     async def _beat(self) -> None:
         try:
             await lanes.beat(self._connection, self.worker_id)
+            if self._is_deaf:
+                seconds = self._settings.worker_dead_seconds
+                await deafness.say(self._connection, self.worker_id, for_seconds=seconds)
         except Unavailable as error:
             _log.warning("worker.beat_missed", cause=str(error))
 

@@ -53,6 +53,11 @@ def run_lane(*arguments: Any, **_: Any) -> None:
         _log.warning("hint.dropped", cause=str(error), thread_id=str(thread_id))
 
 
+@app.task(name=task_names.HEAR)
+def hear(*_: Any, **__: Any) -> None:
+    """Do nothing: that it started is the sign (`workers.ear`)."""
+
+
 # A producer's message is not a hint: it is acknowledged late, so that a killed worker does not
 # lose it. Its key makes the repeat harmless. While a server is away it waits in its pool
 # thread: Celery's retry would send a second message through a broker that may be away too, and

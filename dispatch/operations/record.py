@@ -1,5 +1,6 @@
 """The record as one process holds it: its settings, its connections, its caches."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -70,9 +71,18 @@ class Record:
             self.settings.broker, timeout_seconds=self.settings.stream_timeout_seconds
         )
 
-    async def _push(self, queue: str, messages: list[bytes]) -> None:
-        if self._broker is not None:
-            await self._broker.call("LPUSH", queue, *messages)
+    async def _push(
+        self, queue: str, messages: list[bytes], *, only_seconds: float | None = None
+    ) -> None:
+        if self._broker is None:
+            return
+        pushed = self._broker.call("LPUSH", queue, *messages)
+        if only_seconds is None:
+            await pushed
+            return
+        kept = self._broker.call("LTRIM", queue, 0, 0)
+        expires = self._broker.call("PEXPIRE", queue, int(only_seconds * 1000))
+        await asyncio.gather(pushed, kept, expires)
 
     async def close(self) -> None:
         """Let calls under way end and give every connection back."""

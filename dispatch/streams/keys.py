@@ -46,6 +46,11 @@ def runs(worker_id: WorkerId) -> str:
     return f"arbe:runs:{worker_id}"
 
 
+def deaf(worker_id: WorkerId) -> str:
+    """Return the key that is there, for a while, when a worker process says it is deaf."""
+    return f"arbe:deaf:{worker_id}"
+
+
 def due_member(thread_id: ThreadId, lane: AgentId) -> str:
     """Return a lane's name in the due index and in a worker's set of lanes."""
     return f"{thread_id}|{lane}"
