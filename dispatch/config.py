@@ -81,7 +81,11 @@ class Settings(BaseSettings):
     start_timeout_seconds: float = 1800.0
     """A dispatch at the head of a free lane that nobody started for this long fails."""
     run_timeout_seconds: float = 7200.0
-    """Hard limit of one run."""
+    """Hard limit of one run. This and the four limits around it may be set per agent."""
+    progress_warn_seconds: float = 300.0
+    """A run whose agent says nothing for this long is warned on its stream; 0: never."""
+    progress_timeout_seconds: float = 900.0
+    """… and is cancelled, then failed (`no_progress`), after this, alive or not; 0: never."""
     cancel_grace_seconds: float = 10.0
     """A cancelled run may write its ending for this long; then the record ends it."""
     drain_seconds: float = 10.0

@@ -76,13 +76,17 @@ class Heartbeats:
             await asyncio.sleep(_TICK_SECONDS)
 
     async def drain(self) -> None:
-        """Stop taking work; end runs: untouched ones now, the others after `drain_seconds`."""
+        """Stop taking work; end runs: where nothing would be lost now, else after a while.
+
+        Nothing is lost of a run that showed nothing, or nothing since its checkpoint; the
+        others have `drain_seconds`.
+        """
         self._draining = True
         deadline = clock.monotonic_seconds() + self._settings.drain_seconds
-        for writer in tuple(self._writers):
-            if not writer.has_effects:
-                writer.stop(Interrupted(why="drain"))
-        while self._writers and clock.monotonic_seconds() < deadline:  # noqa: ASYNC110
+        while self._writers and clock.monotonic_seconds() < deadline:
+            for writer in tuple(self._writers):
+                if not writer.has_effects:
+                    writer.stop(Interrupted(why="drain"))
             await asyncio.sleep(_DRAIN_TICK_SECONDS)
         for writer in tuple(self._writers):
             writer.stop(Interrupted(why="drain"))

@@ -20,11 +20,15 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):
-    """The agent gave up: `reason` is a stable word, `message` is for people."""
+    """The agent gave up: `reason` is a stable word, `message` is for people.
+
+    `retryable`: the cause may pass; a turn that showed nothing yet is tried again.
+    """
 
     reason: str
     message: str
     usage: TokenUsage = NOTHING_USED
+    retryable: bool = False
 
 
 class Interrupted(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +38,9 @@ class Interrupted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cancelled(msgspec.Struct, frozen=True):
-    """Somebody asked for the end; who and why stands on the stream."""
+    """Somebody asked for the end; who and why stands on the stream, `reason` in a word."""
+
+    reason: str = "requested"
 
 
 class LeaseLost(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ A death after any step is harmless: the lane stands in the due index until its t
 """
 
 import asyncio
-from typing import Final, assert_never, cast
+from typing import Any, Final, assert_never, cast
 
 from dispatch import log, payloads
 from dispatch.errors import ArbeError, Fenced, Invalid, Unavailable
@@ -16,9 +16,9 @@ from dispatch.operations import project
 from dispatch.operations.record import Record
 from dispatch.payloads.chat import Chat
 from dispatch.payloads.signals import Cancelled as CancelledSignal
+from dispatch.payloads.signals import Checkpoint, Terminal
 from dispatch.payloads.signals import Completed as CompletedSignal
 from dispatch.payloads.signals import Failed as FailedSignal
-from dispatch.payloads.signals import Terminal
 from dispatch.stores.postgres import agents, engine
 from dispatch.streams import lanes, runs
 from dispatch.streams.lanes import LaneRef
@@ -76,7 +76,6 @@ async def _claim(record: Record, heartbeats: Heartbeats, ref: LaneRef) -> Claime
             run_id=run_id,
             worker_id=heartbeats.worker_id,
             lease_seconds=record.settings.lease_seconds,
-            run_timeout_seconds=record.settings.run_timeout_seconds,
         )
         if isinstance(answer, Claimed):
             return answer
@@ -155,7 +154,15 @@ async def _request(record: Record, claimed: Claimed) -> TurnRequest:
         run_id=fence.run_id,
         agent=agent,
         text=entry.text,
+        checkpoint=_checkpoint(claimed.checkpoint),
     )
+
+
+def _checkpoint(raw: bytes) -> dict[str, Any] | None:
+    if not raw:
+        return None
+    found = payloads.decode(raw)
+    return found.state if isinstance(found, Checkpoint) else None
 
 
 async def _agent(record: Record, agent_id: AgentId) -> Agent:
@@ -174,15 +181,17 @@ async def _take_turn(record: Record, writer: RunWriter, request: TurnRequest) ->
         # Whatever an agent's code does, its thread is told and the worker goes on.
         _log.exception("agent.failed", dispatch_id=request.dispatch_id)
         reason = error.code if isinstance(error, ArbeError) else "agent_error"
-        return Failed(reason=reason, message=log.scrub(f"{type(error).__name__}: {error}"))
+        message = log.scrub(f"{type(error).__name__}: {error}")
+        return Failed(reason=reason, message=message, retryable=True)
 
 
 async def _record_outcome(writer: RunWriter, outcome: Outcome) -> bool:
     """Write the ending; False if it is not ours to write, or could not be."""
     try:
-        if isinstance(outcome, Interrupted) and await writer.release():
+        given_back = await _give_back(writer, outcome)
+        if given_back in {"released", "retried"}:
             return True
-        terminal = _terminal(writer, outcome)
+        terminal = _terminal(writer, Cancelled() if given_back == "cancelling" else outcome)
         if terminal is None:
             return False
         await writer.finish(terminal)
@@ -190,6 +199,17 @@ async def _record_outcome(writer: RunWriter, outcome: Outcome) -> bool:
         _log.warning("run.end_unrecorded", cause=str(error))
         return False
     return True
+
+
+async def _give_back(writer: RunWriter, outcome: Outcome) -> str:
+    """Let another attempt take the turn up, if it may; tell what became of that."""
+    match outcome:
+        case Interrupted():
+            return await writer.release()
+        case Failed(retryable=True, message=message):
+            return await writer.retry(message)
+        case _:
+            return "ended"
 
 
 def _terminal(writer: RunWriter, outcome: Outcome) -> Terminal | None:
@@ -209,8 +229,8 @@ def _terminal(writer: RunWriter, outcome: Outcome) -> Terminal | None:
             return FailedSignal(
                 dispatch_id=dispatch_id, run_id=run_id, reason="interrupted", message=why
             )
-        case Cancelled():
-            return CancelledSignal(dispatch_id=dispatch_id, run_id=run_id, reason="requested")
+        case Cancelled(reason=reason):
+            return CancelledSignal(dispatch_id=dispatch_id, run_id=run_id, reason=reason)
         case LeaseLost():
             return None
         case _:

@@ -8,7 +8,7 @@ gives up after two thirds of its lease, before anybody else may be given its lan
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -17,17 +17,18 @@ from dispatch.config import Settings
 from dispatch.errors import Fenced, Invalid, TooLarge, Unavailable
 from dispatch.ids import EntryId, WorkerId
 from dispatch.payloads.llm import Assistant, Chunk, ToolResult
-from dispatch.payloads.signals import Terminal
+from dispatch.payloads.signals import Checkpoint, Terminal
 from dispatch.streams import entries, runs
 from dispatch.streams.connection import Connection
-from dispatch.streams.runs import Fence, Written
+from dispatch.streams.runs import Fence
 from dispatch.streams.scripts import Scripts
-from workers.outcomes import Cancelled, Interrupted, LeaseLost
+from workers.outcomes import Cancelled, Failed, Interrupted, LeaseLost
 
 _log = log.get(__name__)
 Answer = TypeVar("Answer")
 _RETRY_SECONDS: Final = 0.25
-Stop = Cancelled | Interrupted | LeaseLost
+_NO_PROGRESS: Final = "The agent said nothing for longer than its progress limit."
+Stop = Cancelled | Failed | Interrupted | LeaseLost
 
 
 class RunWriter:
@@ -47,7 +48,7 @@ class RunWriter:
         self.stopped: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         """Set once, when the run must end though its agent has not: why."""
         self.has_effects = False
-        """A follower may have seen something of this run: it must not be repeated."""
+        """Since its last checkpoint a follower may have seen something of this run."""
         self._scripts = scripts
         self._connection = connection
         self._worker_id = worker_id
@@ -72,17 +73,43 @@ class RunWriter:
         if not self.stopped.done():
             self.stopped.set_result(why)
 
-    async def emit(self, payload: payloads.LLMPayload) -> None:
+    async def emit(
+        self, payload: payloads.LLMPayload, *, checkpoint: dict[str, Any] | None = None
+    ) -> None:
         """Append an event; a chunk may wait up to `chunk_seconds` first.
 
+        Args: checkpoint: stands with the event, in one step: from here another run can go on.
         Raises: Fenced (the run must end), TooLarge, Conflict (`stream_full`); Invalid for what
         is not an agent's to say: signals are the record's own.
         """
         if not payloads.is_llm_payload(payload):
             raise Invalid(f"An agent cannot append '{payloads.type_of(payload)}'.")
-        if isinstance(payload, Chunk):
+        if isinstance(payload, Chunk) and checkpoint is None:
             await self._gather(payload)
             return
+        events = [self._encoded(payload)]
+        if checkpoint is not None:
+            events.append(
+                self._encoded(
+                    Checkpoint(
+                        dispatch_id=self.fence.dispatch_id,
+                        run_id=self.fence.run_id,
+                        state=checkpoint,
+                    )
+                )
+            )
+        await self._unbroken(self._write(events))
+
+    async def take_steering(self, step: int) -> list[bytes]:
+        """Take in the entries that were posted to steer this turn; their JSON, in order.
+
+        Raises: Fenced (the run must end).
+        """
+        taken: list[bytes] = []
+        await self._unbroken(self._take(step, taken))
+        return taken
+
+    def _encoded(self, payload: payloads.KnownPayload) -> tuple[payloads.KnownPayload, bytes]:
         raw = payloads.encode(payload)
         if len(raw) > self._settings.max_payload_bytes:
             raise TooLarge(
@@ -90,12 +117,12 @@ class RunWriter:
                 limit_bytes=self._settings.max_payload_bytes,
                 setting="ARBE_MAX_PAYLOAD_BYTES",
             )
-        await self._unbroken(self._write(payload, raw))
+        return payload, raw
 
     async def renew(self) -> None:
         """Say that the run lives, if it was silent."""
         written = await self._confirm(lambda: runs.renew(self._scripts, self.fence))
-        self._heed(written)
+        self._heed(written.cancel_reason)
 
     async def finish(self, terminal: Terminal) -> EntryId:
         """Write what waits and the terminal, in one call.
@@ -116,11 +143,20 @@ class RunWriter:
                 )
             )
 
-    async def release(self) -> bool:
-        """Give the dispatch back untouched; False if something visible was done."""
+    async def release(self) -> Literal["released", "effects", "cancelling"]:
+        """Give the dispatch back, if it may be taken up again; see `runs.release`."""
         async with self._lock:
             return await self._confirm(
                 lambda: runs.release(self._scripts, self.fence, worker_id=self._worker_id)
+            )
+
+    async def retry(self, message: str) -> Literal["retried", "exhausted", "cancelling"]:
+        """Let the dispatch be tried again after its agent broke down; see `runs.retry`."""
+        async with self._lock:
+            return await self._confirm(
+                lambda: runs.retry(
+                    self._scripts, self.fence, message=message, worker_id=self._worker_id
+                )
             )
 
     async def _gather(self, chunk: Chunk) -> None:
@@ -160,11 +196,22 @@ class RunWriter:
         if not task.cancelled() and task.exception() is not None:
             _log.info("write.refused", dispatch_id=self.fence.dispatch_id)
 
-    async def _write(self, payload: payloads.LLMPayload, raw: bytes) -> None:
+    async def _write(self, events: list[tuple[payloads.KnownPayload, bytes]]) -> None:
         async with self._lock:
-            entry_id = await self._append([*self._take_chunks(), (payload, raw)])
-        if isinstance(payload, Assistant | ToolResult) and entry_id is not None:
+            entry_id = await self._append([*self._take_chunks(), *events])
+        if isinstance(events[0][0], Assistant | ToolResult) and entry_id is not None:
             await self._compact(entry_id)
+
+    async def _take(self, step: int, taken: list[bytes]) -> None:
+        async with self._lock:
+            await self._append(self._take_chunks())
+            answer = await self._confirm(
+                lambda: runs.take(self._scripts, self.fence, n=self._next_n, step=step)
+            )
+            self._next_n += len(answer.entries)
+            self.has_effects = self.has_effects or bool(answer.entries)
+        taken.extend(raw for _, raw in answer.entries)
+        self._heed(answer.cancel_reason)
 
     async def _flush(self) -> None:
         async with self._lock:
@@ -191,8 +238,8 @@ class RunWriter:
             )
         )
         self._next_n += len(events)
-        self.has_effects = True
-        self._heed(written)
+        self.has_effects = not isinstance(events[-1][0], Checkpoint)
+        self._heed(written.cancel_reason)
         return written.entry_id
 
     async def _confirm(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
@@ -222,9 +269,11 @@ class RunWriter:
         self.stop(LeaseLost())
         return True
 
-    def _heed(self, written: Written) -> None:
-        if written.cancel_deadline_ms is not None:
-            self.stop(Cancelled())
+    def _heed(self, cancel_reason: str | None) -> None:
+        if cancel_reason == "no_progress":
+            self.stop(Failed(reason=cancel_reason, message=_NO_PROGRESS))
+        elif cancel_reason is not None:
+            self.stop(Cancelled(cancel_reason))
 
     async def _compact(self, message_end: EntryId) -> None:
         """Delete the chunks a finished message replaces. Missed ones are only clutter."""

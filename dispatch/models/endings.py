@@ -6,6 +6,10 @@ from dispatch.payloads.signals import Cancelled, Completed, Failed, Terminal
 
 _CANCELLED: Final = {
     "requested": "Cancelled on request while it ran.",
+    "cascade": "Cancelled with what it worked for.",
+    "interrupted": "Interrupted by a later entry, which took its place.",
+    "rolled_back": "Rolled back by a later entry, which took its place.",
+    "withdrawn": "Withdrawn while it waited; it never started.",
     "before_start": "Cancelled while it waited; it never started.",
     "cancel_grace": "Cancelled; its run did not end within the grace, so the record ended it.",
 }
@@ -25,6 +29,14 @@ _FAILED: Final = {
     "attempts_exhausted": (
         "Every attempt died before it did anything visible.",
         "Look into the worker's log (killed? out of memory?), then post the entry again.",
+    ),
+    "no_progress": (
+        "Its agent said nothing for longer than its progress limit, so it was stopped.",
+        "See what it waits for; its agent's `progressTimeoutSeconds` sets the limit.",
+    ),
+    "stream_rollback": (
+        "Redis came back without its last entries, and this dispatch may have run in them.",
+        "Read what is left, then post the entry again if it is still wanted.",
     ),
     "never_started": (
         "No worker took it within the start time-out.",

@@ -22,14 +22,20 @@ from dispatch.payloads.chat import Chat
 from dispatch.payloads.signals import (
     Cancelled,
     CancelRequested,
+    Checkpoint,
     Completed,
     Failed,
+    FellThrough,
     Heartbeat,
+    NoProgress,
     Queued,
     Released,
+    RolledBack,
     RunLost,
     SessionOrphaned,
     Started,
+    Steered,
+    StreamRollback,
 )
 from dispatch.payloads.usage import TokenUsage
 
@@ -81,8 +87,8 @@ def step(state: ThreadState, entry: FoldEntry) -> ThreadState:
 
 
 def _written_by_run(state: ThreadState, entry: FoldEntry, *, is_effect: bool) -> ThreadState:
-    """Count an entry as its run's progress and sign of life."""
-    if entry.writer is None:
+    """Count an event as its run's progress; heartbeats, of number 0, are none."""
+    if entry.writer is None or entry.writer.endswith(":0"):
         return state
     run_id, _, n = entry.writer.rpartition(":")
     for lane_id, lane in state.lanes.items():
@@ -90,7 +96,7 @@ def _written_by_run(state: ThreadState, entry: FoldEntry, *, is_effect: bool) ->
         if run is not None and run.run_id == run_id:
             run = replace(
                 run,
-                n=(int(n) if n.isdecimal() else 0) or run.n,
+                n=int(n) if n.isdecimal() else run.n,
                 at_ms=milliseconds_of(entry.id),
                 effects=run.effects or is_effect,
             )
@@ -115,9 +121,14 @@ def _chat(_payload: Chat, state: ThreadState, entry: FoldEntry) -> ThreadState:
 def _queued(payload: Queued, state: ThreadState, entry: FoldEntry) -> ThreadState:
     dispatch_id = DispatchId(payload.dispatch_id)
     lane = state.lanes.get(payload.agent_id, Lane())
-    since_ms = lane.since_ms if lane.has_work else milliseconds_of(entry.id)
-    lane = replace(lane, queue=(*lane.queue, dispatch_id), since_ms=since_ms)
-    dispatch = Dispatch(payload.agent_id, 0, payload.max_attempts)
+    is_head = lane.run is None and (payload.first or not lane.queue)
+    queue = (dispatch_id, *lane.queue) if payload.first else (*lane.queue, dispatch_id)
+    steer = lane.steer
+    if payload.steers is not None:
+        steer = (*(steer or (DispatchId(payload.steers),)), dispatch_id)
+    since_ms = milliseconds_of(entry.id) if is_head else lane.since_ms
+    lane = replace(lane, queue=queue, since_ms=since_ms, steer=steer)
+    dispatch = Dispatch(payload.agent_id, 0, payload.policy)
     return _with_dispatch(
         _with_lane(replace(state, mark=entry.id), payload.agent_id, lane), dispatch_id, dispatch
     )
@@ -156,7 +167,55 @@ def _heartbeat(payload: Heartbeat, state: ThreadState, entry: FoldEntry) -> Thre
 def _cancel_requested(
     payload: CancelRequested, state: ThreadState, _entry: FoldEntry
 ) -> ThreadState:
-    return _with_run(state, payload.dispatch_id, cancel_deadline_ms=payload.deadline)
+    return _with_run(
+        state,
+        payload.dispatch_id,
+        cancel_deadline_ms=payload.deadline,
+        cancel_reason=payload.reason,
+    )
+
+
+@_apply.register
+def _rolled_back(payload: RolledBack, state: ThreadState, _entry: FoldEntry) -> ThreadState:
+    _, lane = _lane_running(state, payload.dispatch_id)
+    if lane is None or lane.run is None or lane.run.cancel_deadline_ms is None:
+        return state
+    return _with_run(state, payload.dispatch_id, cancel_reason="rolled_back")
+
+
+@_apply.register
+def _no_progress(payload: NoProgress, state: ThreadState, _entry: FoldEntry) -> ThreadState:
+    return _with_run(state, payload.dispatch_id, warned_ms=payload.since_ms)
+
+
+@_apply.register
+def _checkpoint(payload: Checkpoint, state: ThreadState, entry: FoldEntry) -> ThreadState:
+    dispatch = state.dispatches.get(DispatchId(payload.dispatch_id))
+    if dispatch is None:
+        return state
+    dispatch = replace(dispatch, checkpoint_id=entry.id)
+    state = _with_dispatch(state, DispatchId(payload.dispatch_id), dispatch)
+    return _with_run(state, payload.dispatch_id, effects=False)
+
+
+@_apply.register
+def _steered(payload: Steered, state: ThreadState, entry: FoldEntry) -> ThreadState:
+    dispatches = dict(state.dispatches)
+    taken = dispatches.pop(DispatchId(payload.dispatch_id), None)
+    state = replace(state, mark=entry.id, dispatches=dispatches)
+    if taken is None:
+        return state
+    lane = _lane_without(state.lanes[taken.lane], DispatchId(payload.dispatch_id), entry)
+    return _with_lane(state, taken.lane, lane)
+
+
+@_apply.register
+def _fell_through(payload: FellThrough, state: ThreadState, _entry: FoldEntry) -> ThreadState:
+    dispatch_id = DispatchId(payload.dispatch_id)
+    for lane_id, lane in state.lanes.items():
+        if dispatch_id in lane.steer[1:]:
+            return _with_lane(state, lane_id, _not_steering(lane, dispatch_id))
+    return state
 
 
 @_apply.register
@@ -190,6 +249,14 @@ def _failed(payload: Failed, state: ThreadState, entry: FoldEntry) -> ThreadStat
 @_apply.register
 def _cancelled(payload: Cancelled, state: ThreadState, entry: FoldEntry) -> ThreadState:
     return _end(state, entry, payload.dispatch_id, outcome="cancelled", usage=payload.usage)
+
+
+@_apply.register
+def _stream_rollback(
+    payload: StreamRollback, state: ThreadState, entry: FoldEntry
+) -> ThreadState:
+    outcome = "orphaned" if payload.was_running else state.outcome
+    return replace(state, mark=entry.id, outcome=outcome)
 
 
 @_apply.register
@@ -242,6 +309,7 @@ def _end(
 
 def _lane_without(lane: Lane, dispatch_id: DispatchId, entry: FoldEntry) -> Lane:
     at_ms = milliseconds_of(entry.id)
+    lane = _not_steering(lane, dispatch_id)
     if lane.run is not None and lane.run.dispatch_id == dispatch_id:
         last = Ended(lane.run.fence, entry.id) if entry.writer is not None else lane.last
         return replace(lane, run=None, last=last, since_ms=at_ms if lane.queue else None)
@@ -250,6 +318,12 @@ def _lane_without(lane: Lane, dispatch_id: DispatchId, entry: FoldEntry) -> Lane
         return replace(lane, queue=left, since_ms=None)
     was_first = left[0] != lane.queue[0]
     return replace(lane, queue=left, since_ms=at_ms if was_first else lane.since_ms)
+
+
+def _not_steering(lane: Lane, dispatch_id: DispatchId) -> Lane:
+    """Forget that a dispatch was to steer the lane's turn."""
+    left = tuple(each for each in lane.steer[1:] if each != dispatch_id)
+    return replace(lane, steer=(lane.steer[0], *left) if left else ())
 
 
 def _lane_running(state: ThreadState, dispatch_id: str) -> tuple[str, Lane | None]:
@@ -262,7 +336,9 @@ def _lane_running(state: ThreadState, dispatch_id: str) -> tuple[str, Lane | Non
     return dispatch.lane, lane
 
 
-def _with_run(state: ThreadState, dispatch_id: str, **changes: EntryId | int) -> ThreadState:
+def _with_run(
+    state: ThreadState, dispatch_id: str, **changes: EntryId | int | str
+) -> ThreadState:
     lane_id, lane = _lane_running(state, dispatch_id)
     if lane is None or lane.run is None:
         return state

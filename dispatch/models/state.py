@@ -1,7 +1,8 @@
 """A thread's state as a value, and its two-way translation to the hash beside its stream.
 
 The hash is a cache of `fold(stream)`: the scripts write it in the step that appends the entry,
-and tests compare the two field by field. Projector, reconcile and diagnose read the hash.
+and tests compare the two field by field. Projector, reconcile and diagnose read the hash. One
+field beside the fold, `boot`, names the start of Redis under which the hash was last validated.
 
 Not guaranteed: that every field is understood; those of a newer version are ignored.
 """
@@ -11,7 +12,17 @@ from typing import Literal, cast
 
 import msgspec
 
-from dispatch.ids import DispatchId, EntryId, RunId, WorkerId, entry_id_of, redis_id_of
+from dispatch.ids import (
+    DispatchId,
+    EntryId,
+    RunId,
+    WorkerId,
+    entry_id_of,
+    milliseconds_of,
+    redis_id_of,
+)
+from dispatch.payloads import policy as policies
+from dispatch.payloads.policy import DispatchPolicy
 from dispatch.payloads.usage import UsageTotals
 
 Outcome = Literal["completed", "failed", "cancelled", "orphaned"]
@@ -25,9 +36,11 @@ class Dispatch(msgspec.Struct, frozen=True):
     """The agent's id as text."""
     attempt: int
     """The attempt under way, or the last one; 0 before the first."""
-    max_attempts: int
+    policy: DispatchPolicy
     not_before_ms: int = 0
     """No attempt starts before this (Unix ms)."""
+    checkpoint_id: EntryId | None = None
+    """The entry of the last checkpoint, from which the next attempt goes on."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,13 +54,17 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     n: int = 0
     """Sequence of the run's last event."""
     at_ms: int
-    """When the run wrote last: the lease counts from here."""
+    """When the agent's last event was written, or the run started: progress."""
     lease_ms: int
     hard_ms: int
     """Unix ms at which the run ends whatever it says."""
     effects: bool = False
     """True: a follower may have acted on what it wrote, so it is never repeated."""
     cancel_deadline_ms: int | None = None
+    cancel_reason: str = ""
+    """Why it was asked to end; empty: it was not."""
+    warned_ms: int | None = None
+    """The `at_ms` for which the run was warned that it makes no progress."""
     beat_id: EntryId | None = None
 
     @property
@@ -56,9 +73,15 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.dispatch_id},{self.attempt},{self.run_id}"
 
     @property
+    def alive_ms(self) -> int:
+        """Return the Unix ms of the run's last sign of life: the lease counts from here."""
+        beat_ms = milliseconds_of(self.beat_id) if self.beat_id is not None else 0
+        return max(self.at_ms, beat_ms)
+
+    @property
     def over_ms(self) -> int:
         """Return the Unix ms from which `expire` may end the run, unless it writes again."""
-        over = min(self.at_ms + self.lease_ms, self.hard_ms)
+        over = min(self.alive_ms + self.lease_ms, self.hard_ms)
         return over if self.cancel_deadline_ms is None else min(over, self.cancel_deadline_ms)
 
 
@@ -77,6 +100,8 @@ class Lane(msgspec.Struct, frozen=True):
     """Since when the queue's head waits for a worker (Unix ms); None: nothing does."""
     run: Run | None = None
     last: Ended | None = None
+    steer: tuple[DispatchId, ...] = ()
+    """A dispatch, then those in the queue whose entries its turn may take in; or nothing."""
 
     @property
     def has_work(self) -> bool:
@@ -119,7 +144,8 @@ def to_fields(state: ThreadState) -> dict[str, str]:
         fields |= {f"{name}:{lane_id}": text for name, text in _lane_fields(lane).items()}
     for dispatch_id, dispatch in state.dispatches.items():
         fields[f"dispatch:{dispatch_id}"] = (
-            f"{dispatch.lane},{dispatch.attempt},{dispatch.max_attempts},{dispatch.not_before_ms}"
+            f"{dispatch.lane},{dispatch.attempt},{dispatch.policy.max_attempts},"
+            f"{dispatch.not_before_ms},{dispatch.policy.text},{dispatch.checkpoint_id or ''}"
         )
     return fields
 
@@ -156,6 +182,8 @@ def _lane_fields(lane: Lane) -> dict[str, str]:
         fields["since"] = str(lane.since_ms)
     if lane.last is not None:
         fields["last"] = f"{lane.last.fence} {lane.last.terminal_id}"
+    if lane.steer:
+        fields["steer"] = " ".join(lane.steer)
     return fields | _run_fields(lane.run) if lane.run is not None else fields
 
 
@@ -172,7 +200,9 @@ def _run_fields(run: Run) -> dict[str, str]:
     if run.effects:
         fields["effects"] = "1"
     if run.cancel_deadline_ms is not None:
-        fields["cancel"] = str(run.cancel_deadline_ms)
+        fields["cancel"] = f"{run.cancel_deadline_ms},{run.cancel_reason}"
+    if run.warned_ms is not None:
+        fields["warned"] = str(run.warned_ms)
     if run.beat_id is not None:
         fields["beat"] = redis_id_of(run.beat_id)
     return fields
@@ -186,6 +216,7 @@ def _lane(fields: Mapping[str, str], lane_id: str) -> Lane:
         since_ms=int(since) if since is not None else None,
         run=_run(fields, lane_id),
         last=Ended(fence, EntryId(terminal_id)) if last is not None else None,
+        steer=tuple(map(DispatchId, fields.get(f"steer:{lane_id}", "").split())),
     )
 
 
@@ -194,7 +225,8 @@ def _run(fields: Mapping[str, str], lane_id: str) -> Run | None:
     if fence is None:
         return None
     dispatch_id, attempt, run_id = fence.split(",")
-    cancel, beat = fields.get(f"cancel:{lane_id}"), fields.get(f"beat:{lane_id}")
+    deadline, _, reason = fields.get(f"cancel:{lane_id}", "").partition(",")
+    beat, warned = fields.get(f"beat:{lane_id}"), fields.get(f"warned:{lane_id}")
     return Run(
         dispatch_id=DispatchId(dispatch_id),
         attempt=int(attempt),
@@ -206,11 +238,19 @@ def _run(fields: Mapping[str, str], lane_id: str) -> Run | None:
         lease_ms=int(fields[f"lease:{lane_id}"]),
         hard_ms=int(fields[f"hard:{lane_id}"]),
         effects=f"effects:{lane_id}" in fields,
-        cancel_deadline_ms=int(cancel) if cancel is not None else None,
+        cancel_deadline_ms=int(deadline) if deadline else None,
+        cancel_reason=reason,
+        warned_ms=int(warned) if warned is not None else None,
         beat_id=entry_id_of(beat) if beat is not None else None,
     )
 
 
 def _dispatch(text: str) -> Dispatch:
-    lane, attempt, max_attempts, not_before = text.split(",")
-    return Dispatch(lane, int(attempt), int(max_attempts), int(not_before))
+    lane, attempt, max_attempts, not_before, policy, checkpoint = [*text.split(","), "", ""][:6]
+    return Dispatch(
+        lane,
+        int(attempt),
+        policies.from_text(int(max_attempts), policy),
+        int(not_before),
+        EntryId(checkpoint) if checkpoint else None,
+    )

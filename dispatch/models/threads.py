@@ -15,6 +15,7 @@ from dispatch.ids import (
     ThreadId,
 )
 from dispatch.models.houses import TriggerMode, WhenBusy
+from dispatch.payloads.policy import DispatchPolicy
 from dispatch.payloads.usage import UsageTotals
 
 ThreadStatus = Literal["open", "idle", "running", "completed", "failed", "cancelled"]
@@ -131,7 +132,7 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     trigger_mode: TriggerMode
     """The thread's override, else the house-wide default."""
     queue: str
-    max_attempts: int
+    policy: DispatchPolicy
 
 
 class ThreadAccess(msgspec.Struct, frozen=True, kw_only=True):

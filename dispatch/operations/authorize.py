@@ -47,7 +47,5 @@ async def thread(
     if remembered is not None:
         return remembered
     async with engine.as_member(record.members, who.member_id) as connection:
-        found = await threads.access(
-            connection, thread_id=thread_id, max_attempts=record.settings.max_attempts
-        )
+        found = await threads.access(connection, thread_id=thread_id, defaults=record.settings)
     return record.accesses.keep(key, found)

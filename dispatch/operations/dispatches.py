@@ -101,7 +101,7 @@ def _open_view(
         agent_id=dispatch.lane,
         status="running" if run else "queued",
         attempt=dispatch.attempt,
-        max_attempts=dispatch.max_attempts,
+        max_attempts=dispatch.policy.max_attempts,
         queue_position=None if run else lane.queue.index(dispatch_id),
         run_id=run.run_id if run else None,
         worker_id=run.worker_id if run else None,

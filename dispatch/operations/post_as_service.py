@@ -42,7 +42,7 @@ async def post_as_service(record: Record, message: ServiceEntry) -> Accepted:
         access = await threads.access(
             connection,
             thread_id=message.thread_id,
-            max_attempts=record.settings.max_attempts,
+            defaults=record.settings,
         )
     by = Author("service", message.service[:64])
     return await post_entry.accept(record, access, message.draft, by=by, key=message.key)

@@ -88,7 +88,7 @@ async def _accept_or_open(
     body: bytes,
     audience: tuple[Listener, ...],
 ) -> Accepted:
-    lanes = tuple(Lane(listener.agent_id, listener.max_attempts) for listener in audience)
+    lanes = tuple(Lane(listener.agent_id, listener.policy) for listener in audience)
     try:
         return await streams.accept(
             record.scripts,

@@ -1,20 +1,11 @@
-"""Bring rows up to their streams: read the states, decide, write guarded.
+"""Bring rows up to their streams; see `projection` for how."""
 
-Promise: a row never goes back in time (`WHERE stream_id < :new`); anybody may project at any
-moment, any number of times, and overtake each other.
-"""
-
-import asyncio
 from collections.abc import Sequence
 
 from dispatch.ids import ThreadId
-from dispatch.models import state as states
-from dispatch.models import status
 from dispatch.models.state import ThreadState
-from dispatch.models.threads import Projection
+from dispatch.operations import projection
 from dispatch.operations.record import Record
-from dispatch.stores.postgres import engine, threads
-from dispatch.streams import entries
 
 
 async def project(record: Record, thread_id: ThreadId) -> ThreadState:
@@ -30,22 +21,4 @@ async def project_many(record: Record, thread_ids: Sequence[ThreadId]) -> list[T
 
     A thread without stream or without row is left alone. Raises: Unavailable.
     """
-    found = await asyncio.gather(
-        *(entries.state_fields(record.connection, thread_id) for thread_id in thread_ids)
-    )
-    read = [states.from_fields(fields) for fields in found]
-    projections = [
-        Projection(
-            thread_id=thread_id,
-            chat_status=status.thread_status(state, is_sub_job=False),
-            sub_job_status=status.thread_status(state, is_sub_job=True),
-            usage=state.usage,
-            stream_id=state.mark,
-        )
-        for thread_id, state in zip(thread_ids, read, strict=True)
-        if state.is_open
-    ]
-    if projections:
-        async with engine.as_worker(record.projector) as connection:
-            await threads.project(connection, projections=projections)
-    return read
+    return await projection.project(record.connection, record.projector, thread_ids)

@@ -13,7 +13,7 @@ from dispatch.errors import ArbeError, Conflict
 from dispatch.ids import HouseId, ThreadId
 from dispatch.models.houses import Caller
 from dispatch.models.threads import Thread
-from dispatch.operations import delete_thread, project, reconcile
+from dispatch.operations import delete_thread, open_stream, project, reconcile
 from dispatch.operations.record import Record
 from dispatch.stores.postgres import deletions, engine, threads
 
@@ -27,7 +27,7 @@ async def prune(
     """Go once through all rows that say `running`: of the caller's house, or of all in a sweep.
 
     Promise: a row whose stream does not exist is an orphan: a caller's prune hard-deletes it, a
-    sweep only turns it to `failed`, since a Redis that was lost makes orphans of all.
+    sweep only begins its stream anew, which fails it, since a lost Redis makes orphans of all.
     Returns: counts: `checked`; `repaired` (the row says something else now); `orphans`;
     `deletions` (finished); `unavailable`. A dry run counts `checked` and `orphans` and writes
     nothing.
@@ -105,9 +105,11 @@ async def _end_orphans(
                 await delete_thread.delete_thread(record, who, thread_id)
             except Conflict:
                 kept.append(thread_id)  # a house's primary thread stays
-    if kept:
-        async with engine.as_worker(record.projector) as connection:
-            await threads.fail_orphans(connection, thread_ids=kept)
+    for thread_id in kept:
+        try:
+            await open_stream.open_stream(record, thread_id)
+        except ArbeError as error:
+            _log.warning("orphan.not_repaired", thread_id=str(thread_id), cause=error.code)
 
 
 async def _look_at(record: Record, row: Thread, *, dry_run: bool) -> Look:

@@ -36,6 +36,9 @@ async def reconcile(record: Record, thread_id: ThreadId) -> Reconciled:
     Raises: NotFound, Gone, Unavailable.
     """
     before = await _row(record, thread_id)
+    if before.stream_id > (await _state(record, thread_id)).mark:
+        # The row has seen more than there is.
+        await record.revalidate(thread_id)
     state = await look_at_lanes(record, thread_id)
     if not state.is_open or before.stream_id >= state.mark:
         return Reconciled(before=before.status, after=before.status)

@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from dispatch import transport
 from dispatch.config import Settings
 from dispatch.errors import Invalid
 from dispatch.ids import MemberId, ThreadId
 from dispatch.models.houses import Caller
 from dispatch.models.threads import ThreadAccess
+from dispatch.operations import revalidate
 from dispatch.operations.remembered import Remembered
 from dispatch.operations.visible_threads import VisibleThreads
 from dispatch.stores.postgres import engine, threads
@@ -27,18 +26,18 @@ class Record:
         database_url = _required(settings.database_url.get_secret_value(), "DATABASE_URL")
         stream_url = _required(settings.stream_url.get_secret_value(), "STREAM_URL")
         self.settings = settings
-        self.members: AsyncEngine = engine.make_engine(
+        self.members: engine.Engine = engine.make_engine(
             database_url, role="arbe_api", settings=settings
         )
         """Postgres under row level security, for what callers ask."""
-        self.projector: AsyncEngine = engine.make_engine(
+        self.projector: engine.Engine = engine.make_engine(
             database_url, role="arbe_worker", settings=settings
         )
         """Postgres as the hands see it: every thread, few columns."""
         self.connection = Connection(
             stream_url, timeout_seconds=settings.stream_timeout_seconds
         )
-        self.scripts = Scripts(self.connection)
+        self.scripts = Scripts(self.connection, revalidate=self.revalidate)
         self._broker = self._broker_connection(stream_url)
         self.transport = Transport(settings, push=self._push if self._broker else None)
         ttl_seconds = settings.authorization_cache_seconds
@@ -54,6 +53,10 @@ class Record:
         """Drop what is remembered about tokens and threads, after a change made here."""
         self.callers.forget_all()
         self.accesses.forget_all()
+
+    async def revalidate(self, thread_id: ThreadId) -> None:
+        """Compare a thread's stream with its row, after Redis started anew or lost it."""
+        await revalidate.revalidate(self.scripts, self.connection, self.projector, thread_id)
 
     async def _list_visible(
         self, member_id: MemberId, thread_ids: set[ThreadId]

@@ -15,19 +15,26 @@ from dispatch.payloads.llm import Assistant, Chunk, Compaction, ToolResult
 from dispatch.payloads.signals import (
     Cancelled,
     CancelRequested,
+    Checkpoint,
     Completed,
+    EntryWritten,
     Failed,
+    FellThrough,
     Heartbeat,
     HouseAgentCreated,
     HouseAgentDeleted,
     HouseRenamed,
+    NoProgress,
     Queued,
     Released,
     Retrying,
+    RolledBack,
     RunLost,
     SessionOrphaned,
     Signal,
     Started,
+    Steered,
+    StreamRollback,
     ThreadCreated,
     ThreadRenamed,
 )
@@ -45,7 +52,9 @@ LLMPayload: TypeAlias = Chunk | Assistant | ToolResult | Compaction
 SignalPayload: TypeAlias = (
     ThreadCreated
     | ThreadRenamed
+    | StreamRollback
     | SessionOrphaned
+    | EntryWritten
     | HouseAgentCreated
     | HouseAgentDeleted
     | HouseRenamed
@@ -54,6 +63,11 @@ SignalPayload: TypeAlias = (
     | Heartbeat
     | Released
     | RunLost
+    | Checkpoint
+    | Steered
+    | FellThrough
+    | RolledBack
+    | NoProgress
     | Retrying
     | CancelRequested
     | Completed
@@ -114,8 +128,10 @@ KNOWN_TYPES: Final = frozenset(
     str(struct.__struct_config__.tag)
     for struct in (
         Chat, Chunk, Assistant, ToolResult, Compaction, ThreadCreated, ThreadRenamed,
-        SessionOrphaned, HouseAgentCreated, HouseAgentDeleted, HouseRenamed, Queued, Started,
-        Heartbeat, Released, RunLost, Retrying, CancelRequested, Completed, Failed, Cancelled,
+        StreamRollback, SessionOrphaned, EntryWritten, HouseAgentCreated, HouseAgentDeleted,
+        HouseRenamed, Queued, Started, Heartbeat, Released, RunLost, Checkpoint, Steered,
+        FellThrough, RolledBack, NoProgress, Retrying, CancelRequested, Completed, Failed,
+        Cancelled,
     )
 )  # fmt: skip
 
@@ -142,4 +158,4 @@ def is_ephemeral(payload: Payload) -> bool:
 
 def is_effect(payload: Payload) -> bool:
     """Tell whether a follower may have acted on this, so that the turn must not be repeated."""
-    return is_llm_payload(payload)
+    return is_llm_payload(payload) or isinstance(payload, Steered)

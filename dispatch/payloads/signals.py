@@ -4,11 +4,12 @@ Lua builds most of these (`streams/scripts`); the structs are how Python reads t
 contract the scripts are tested against. Times and durations carry their unit in the name.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from dispatch.payloads.chat import Author
+from dispatch.payloads.policy import DispatchPolicy
 from dispatch.payloads.usage import TokenUsage
 
 
@@ -35,6 +36,20 @@ class ThreadRenamed(Signal, frozen=True, tag="signal.thread.renamed"):
 
     name: str | None = None
     by: Author | None = None
+
+
+class StreamRollback(Signal, frozen=True, tag="signal.thread.stream_rollback"):
+    """Redis came back without entries that the thread's row remembers.
+
+    What stands before this is all that is left; open dispatches end as failed right after.
+    """
+
+    witness: str
+    """The entry up to which the row had seen the stream."""
+    kept: str | None = None
+    """The last entry that is left; None: none was."""
+    was_running: bool = False
+    """True: work was under way in what was lost, and nobody will end it."""
 
 
 class SessionOrphaned(Signal, frozen=True, tag="signal.thread.pi_session_orphaned"):
@@ -65,13 +80,47 @@ class HouseRenamed(Signal, frozen=True, tag="signal.house.renamed"):
     name: str
 
 
+class EntryWritten(Signal, frozen=True, tag="signal.entry.written"):
+    """The agent was busy and the entry was only to be written down: no turn comes of it."""
+
+    entry_id: str
+    agent_id: str
+    active_dispatch_id: str
+
+
 class Queued(Signal, frozen=True, tag="signal.dispatch.queued"):
-    """An entry asked an agent for a turn; this is the dispatch's birth."""
+    """An entry asked an agent for a turn; this is the dispatch's birth.
+
+    It carries its policy: see `DispatchPolicy` for what its other fields mean.
+    """
 
     dispatch_id: str
     entry_id: str
     agent_id: str
     max_attempts: int
+    first: bool = False
+    """True: it stands before all others that wait in its lane."""
+    steers: str | None = None
+    """The running dispatch that may take this one's entry into its turn."""
+    repeatable: bool = False
+    backoff_ms: int = 1_000
+    max_backoff_ms: int = 60_000
+    run_timeout_ms: int = 7_200_000
+    warn_ms: int = 300_000
+    progress_ms: int = 900_000
+
+    @property
+    def policy(self) -> DispatchPolicy:
+        """Return the limits the dispatch was born with."""
+        return DispatchPolicy(
+            max_attempts=self.max_attempts,
+            repeatable=self.repeatable,
+            backoff_ms=self.backoff_ms,
+            max_backoff_ms=self.max_backoff_ms,
+            run_timeout_ms=self.run_timeout_ms,
+            warn_ms=self.warn_ms,
+            progress_ms=self.progress_ms,
+        )
 
 
 class Started(Signal, frozen=True, tag="signal.dispatch.started"):
@@ -84,6 +133,8 @@ class Started(Signal, frozen=True, tag="signal.dispatch.started"):
     worker_id: str
     lease_ms: int
     hard_ms: int
+    checkpoint_id: str | None = None
+    """The entry of the checkpoint from which this attempt goes on; None: from the start."""
 
 
 class Heartbeat(Signal, frozen=True, tag="signal.dispatch.heartbeat"):
@@ -94,20 +145,71 @@ class Heartbeat(Signal, frozen=True, tag="signal.dispatch.heartbeat"):
 
 
 class Released(Signal, frozen=True, tag="signal.dispatch.released"):
-    """The worker gave the dispatch back before it did anything visible; no attempt is burnt."""
+    """The worker gave the dispatch back; no attempt is burnt.
+
+    It had done nothing visible, or nothing since its checkpoint, or may do it again.
+    """
 
     dispatch_id: str
     run_id: str
 
 
 class RunLost(Signal, frozen=True, tag="signal.dispatch.run_lost"):
-    """The run went silent before any visible effect; the dispatch is queued again."""
+    """The run ended before its turn did; the dispatch is queued again."""
 
     dispatch_id: str
     run_id: str
     attempt: int
     not_before: int
     """Unix milliseconds before which no attempt starts."""
+    reason: Literal["silent", "worker_dead", "error"] = "silent"
+    effects: bool = False
+    """True: what the run wrote since its last checkpoint will be written again."""
+    message: str | None = None
+
+
+class Checkpoint(Signal, frozen=True, tag="signal.dispatch.checkpoint"):
+    """From here another run can go on: `state` is all it needs of what was done so far."""
+
+    dispatch_id: str
+    run_id: str
+    state: dict[str, Any]
+
+
+class Steered(Signal, frozen=True, tag="signal.dispatch.steered"):
+    """Terminal of a steering dispatch: its entry was taken into the turn `into`."""
+
+    dispatch_id: str
+    entry_id: str
+    into: str
+    run_id: str
+    step: int
+
+
+class FellThrough(Signal, frozen=True, tag="signal.dispatch.fell_through"):
+    """The turn to be steered, `target`, ended first: this one will be a turn of its own."""
+
+    dispatch_id: str
+    entry_id: str
+    target: str
+
+
+class RolledBack(Signal, frozen=True, tag="signal.dispatch.rolled_back"):
+    """Histories leave out this entry and all that its turn wrote: somebody replaced it."""
+
+    dispatch_id: str
+    entry_id: str
+    by: Author | None = None
+
+
+class NoProgress(Signal, frozen=True, tag="signal.dispatch.no_progress"):
+    """A warning: the run lives, but its agent is mute; it is stopped at `deadline`."""
+
+    dispatch_id: str
+    run_id: str
+    since_ms: int
+    deadline: int | None = None
+    """Unix milliseconds; None: it is never stopped for that."""
 
 
 class Retrying(Signal, frozen=True, tag="signal.dispatch.retrying"):
@@ -124,6 +226,8 @@ class CancelRequested(Signal, frozen=True, tag="signal.dispatch.cancel_requested
 
     dispatch_id: str
     deadline: int
+    reason: str = "requested"
+    """requested, cascade, interrupted, rolled_back, or no_progress (by the record itself)."""
     by: Author | None = None
     message: str | None = None
 

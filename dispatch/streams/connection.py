@@ -4,7 +4,8 @@ Concurrent calls of a process leave together in one pipeline; a lone call pays n
 The connection belongs to one task that is never cancelled: on Python 3.11 redis.asyncio may
 swallow a cancellation that races a reply (redis-py uses `asyncio.wait_for`), so callers only
 ever wait on futures. A call whose answer was lost is sent again: transitions may be sent twice
-(`threads` and `runs` say what then; `signal` alone would stand twice).
+(`threads` and `runs` say what then; `signal` alone would stand twice). Each new connection asks
+the server for its `run_id`: a call made for one start of the server never runs on another.
 
 Not guaranteed: order between calls of different callers.
 """
@@ -53,12 +54,19 @@ class _PackedConnection(RedisConnection):
         return [b"".join(packed)]
 
 
-class _Call:
-    __slots__ = ("arguments", "future")
+class ServerRestarted(RedisError):
+    """The server is another start than the call was made for; nothing was run."""
 
-    def __init__(self, arguments: Sequence[Argument], future: asyncio.Future[Any]) -> None:
+
+class _Call:
+    __slots__ = ("arguments", "boot", "future")
+
+    def __init__(
+        self, arguments: Sequence[Argument], future: asyncio.Future[Any], boot: str | None
+    ) -> None:
         self.arguments = arguments
         self.future = future
+        self.boot = boot
 
 
 class Connection:
@@ -78,19 +86,31 @@ class Connection:
         self._retry: Any = Retry(
             ExponentialBackoff(cap=0.5, base=0.05), 4, supported_errors=(RedisConnectionError,)
         )
+        self._boot: str | None = None
         self._waiting: list[_Call] = []
         self._flusher: asyncio.Task[None] | None = None
 
-    async def call(self, *arguments: Argument) -> Any:
+    async def call(self, *arguments: Argument, boot: str | None = None) -> Any:
         """Run one command and return the reply as Redis sent it (RESP3).
 
-        Raises: Unavailable, if Redis does not answer in time; ResponseError, if it refuses.
+        Args: boot: run it only on this start of the server.
+        Raises: Unavailable, if Redis does not answer in time; ResponseError, if it refuses;
+        ServerRestarted, if it is not that start any more.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Call(arguments, future))
+        self._waiting.append(_Call(arguments, future, boot))
         if self._flusher is None:
             self._flusher = asyncio.create_task(self._flush())
         return await future
+
+    async def boot(self) -> str:
+        """Return the `run_id` of the server as of the last connection to it.
+
+        Raises: Unavailable.
+        """
+        if self._boot is None:
+            await self.call("PING")
+        return self._boot or ""
 
     async def close(self) -> None:
         """Let the calls under way end, then disconnect."""
@@ -118,14 +138,19 @@ class Connection:
 
     async def _replies(self, batch: list[_Call]) -> list[Any]:
         """Send a batch, again on a new connection if this one breaks; a refusal is a reply."""
-        packed = self._connection.pack_commands([call.arguments for call in batch])
 
         async def exchange() -> list[Any]:
             # redis-py's client would do the same for each call by itself, at twice the price.
             if not self._connection.is_connected:
-                await self._connection.connect()
-            await self._connection.send_packed_command(packed, check_health=False)
-            return [await self._reply() for _ in batch]
+                await self._connect()
+            runs_here = [call.boot is None or call.boot == self._boot for call in batch]
+            calls = [
+                call.arguments for call, fits in zip(batch, runs_here, strict=True) if fits
+            ]
+            if calls:
+                packed = self._connection.pack_commands(calls)
+                await self._connection.send_packed_command(packed, check_health=False)
+            return [await self._reply() if fits else ServerRestarted() for fits in runs_here]
 
         try:
             replies: list[Any] = await self._retry.call_with_retry(exchange, self._hang_up)
@@ -133,6 +158,11 @@ class Connection:
             await self._hang_up(error)
             raise
         return replies
+
+    async def _connect(self) -> None:
+        await self._connection.connect()
+        await self._connection.send_packed_command(_pack(("INFO", "server")))
+        self._boot = _run_id_of(await self._connection.read_response())
 
     async def _reply(self) -> Any:
         read: Callable[[], Awaitable[Any]] = self._connection.read_response
@@ -144,6 +174,11 @@ class Connection:
     async def _hang_up(self, _error: BaseException) -> None:
         """Leave the connection: replies that were not read must not answer later calls."""
         await self._connection.disconnect(nowait=True)
+
+
+def _run_id_of(told: bytes | str) -> str:
+    lines = (told if isinstance(told, str) else told.decode()).splitlines()
+    return next(line.partition(":")[2] for line in lines if line.startswith("run_id:"))
 
 
 def _settle(future: asyncio.Future[Any], reply: Any) -> None:

@@ -7,6 +7,7 @@ per shard without touching a script.
 
 from functools import lru_cache
 from typing import Final
+from uuid import UUID
 
 from dispatch.ids import AgentId, ThreadId, WorkerId
 
@@ -23,6 +24,11 @@ WORKERS: Final = "arbe:workers"
 def stream(thread_id: ThreadId) -> str:
     """Return the stream's key, which is also the channel its followers hear."""
     return f"arbe-thread-{thread_id}"
+
+
+def thread_of(stream_key: str) -> ThreadId:
+    """Return the thread whose stream has this key."""
+    return ThreadId(UUID(stream_key.removeprefix("arbe-thread-")))
 
 
 @lru_cache(_REMEMBERED)

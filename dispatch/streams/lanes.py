@@ -15,7 +15,17 @@ from dispatch.streams.connection import Connection
 from dispatch.streams.scripts import Scripts
 
 Verdict = Literal[
-    "live", "hint", "wait", "none", "lost", "failed", "cancelled", "gone", "no_thread"
+    "live",
+    "warned",
+    "stopping",
+    "hint",
+    "wait",
+    "none",
+    "lost",
+    "failed",
+    "cancelled",
+    "gone",
+    "no_thread",
 ]
 ENDED: frozenset[Verdict] = frozenset({"lost", "failed", "cancelled"})
 """Verdicts that changed the thread: its row must be projected again."""
@@ -44,10 +54,9 @@ async def expire(
         [keys.stream(ref.thread_id), keys.state(ref.thread_id), keys.DUE],
         str(ref.lane),
         dead_run or "",
-        int(settings.retry_backoff_seconds * 1000),
-        int(settings.max_retry_backoff_seconds * 1000),
         int(settings.start_timeout_seconds * 1000),
         int(settings.redeliver_after_seconds * 1000),
+        int(settings.cancel_grace_seconds * 1000),
     )
     verdict: Verdict = answer[0].decode().lower()
     return verdict

@@ -1,11 +1,11 @@
-"""Transitions of a run by the worker that holds it: claim, append, renew, finish, release.
+"""Transitions of a run by its worker: claim, append, renew, take, finish, release, retry.
 
 Every write carries the fence (dispatch, attempt, run) and, where it adds events, a producer
 sequence 1, 2, 3 …; the script refuses any other. All may be sent twice: a repeated claim by the
 same run id, append by the same sequence, and finish are answered as the first time.
 """
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -22,7 +22,7 @@ from dispatch.ids import (
     entry_id_of,
 )
 from dispatch.payloads import usage as usages
-from dispatch.payloads.signals import Completed, Failed
+from dispatch.payloads.signals import Checkpoint, Completed, Failed
 from dispatch.payloads.signals import Terminal as TerminalPayload
 from dispatch.payloads.usage import TokenUsage
 from dispatch.streams import keys
@@ -51,6 +51,8 @@ class Claimed(msgspec.Struct, frozen=True):
     started_id: EntryId
     entry: bytes
     """The JSON of the chat entry to answer."""
+    checkpoint: bytes
+    """The JSON of the last `signal.dispatch.checkpoint`; empty: from the start."""
 
 
 class NotClaimed(msgspec.Struct, frozen=True):
@@ -60,11 +62,20 @@ class NotClaimed(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """A write stands. `cancel_deadline_ms`: set once somebody asked the run to end."""
+    """A write stands."""
 
     entry_id: EntryId | None
     """None: it stood already; this was a repeat."""
-    cancel_deadline_ms: int | None
+    cancel_reason: str | None
+    """Set once the run was asked to end: requested, cascade, interrupted, no_progress …"""
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """What the turn took in at a step."""
+
+    entries: tuple[tuple[DispatchId, bytes], ...]
+    """The steering dispatch, which has ended, and the JSON of its chat entry."""
+    cancel_reason: str | None
 
 
 async def claim(
@@ -75,7 +86,6 @@ async def claim(
     run_id: RunId,
     worker_id: WorkerId,
     lease_seconds: float,
-    run_timeout_seconds: float,
 ) -> Claimed | NotClaimed:
     """Take the lane's first dispatch; `started` and the fence stand when this answers."""
     answer = await scripts.run(
@@ -85,13 +95,12 @@ async def claim(
         run_id,
         worker_id,
         int(lease_seconds * 1000),
-        int(run_timeout_seconds * 1000),
     )
     word = answer[0].decode()
     if word != "OK":
         return NotClaimed(word.lower())
     fence = Fence(thread_id, lane, DispatchId(answer[1].decode()), int(answer[2]), run_id)
-    return Claimed(fence, EntryId(answer[3].decode()), answer[4])
+    return Claimed(fence, EntryId(answer[3].decode()), answer[4], answer[5])
 
 
 async def append(
@@ -104,6 +113,7 @@ async def append(
 ) -> Written:
     """Append events in order, all or nothing; the first has sequence `n`.
 
+    Args: events: at least one; a checkpoint only as the last.
     Raises: Fenced (stop the run), Conflict (`stream_full`).
     """
     answer = await scripts.run(
@@ -113,10 +123,34 @@ async def append(
         fence.text,
         n,
         max_stream_entries,
-        int(any(payloads.is_effect(payload) for payload, _ in events)),
+        _effect_of(events),
         *_event_arguments(events),
     )
     return _written(fence, answer)
+
+
+async def take(scripts: Scripts, fence: Fence, *, n: int, step: int) -> Taken:
+    """Take in the entries posted to steer this turn; the first `steered` has sequence `n`.
+
+    Promise: each is delivered once, in the order of posting; a repeat is answered alike.
+    Raises: Fenced (stop the run).
+    """
+    answer = await scripts.run(
+        "take",
+        [keys.stream(fence.thread_id), keys.state(fence.thread_id)],
+        str(fence.lane),
+        fence.text,
+        n,
+        step,
+    )
+    word = answer[0].decode()
+    if word != "OK":
+        raise Fenced(fence.dispatch_id, word)
+    taken = zip(answer[2::2], answer[3::2], strict=True)
+    return Taken(
+        tuple((DispatchId(dispatch_id.decode()), raw) for dispatch_id, raw in taken),
+        _cancel_reason(answer[1]),
+    )
 
 
 async def renew(scripts: Scripts, fence: Fence) -> Written:
@@ -168,9 +202,13 @@ async def finish(
     return EntryId(answer[1].decode())
 
 
-async def release(scripts: Scripts, fence: Fence, *, worker_id: WorkerId) -> bool:
-    """Give the dispatch back untouched; False if something visible was done already.
+async def release(
+    scripts: Scripts, fence: Fence, *, worker_id: WorkerId
+) -> Literal["released", "effects", "cancelling"]:
+    """Give the dispatch back, without counting the attempt.
 
+    Returns: `effects`: something visible was done since the last checkpoint, so it stays ours;
+        `cancelling`: it was asked to end, so it is not given back.
     Raises: Fenced.
     """
     answer = await scripts.run(
@@ -178,9 +216,38 @@ async def release(scripts: Scripts, fence: Fence, *, worker_id: WorkerId) -> boo
     )
     match answer[0].decode():
         case "OK":
-            return True
+            return "released"
         case "EFFECTS":
-            return False
+            return "effects"
+        case "CANCELLING":
+            return "cancelling"
+        case word:
+            raise Fenced(fence.dispatch_id, word)
+
+
+async def retry(
+    scripts: Scripts, fence: Fence, *, message: str, worker_id: WorkerId
+) -> Literal["retried", "exhausted", "cancelling"]:
+    """Let a dispatch whose agent broke down be tried again after a while.
+
+    Returns: `exhausted`: attempts used up, or something visible done since the last checkpoint;
+        `cancelling`: it was asked to end. In both cases it stays ours to end.
+    Raises: Fenced.
+    """
+    answer = await scripts.run(
+        "retry",
+        _keys(fence.thread_id, worker_id),
+        str(fence.lane),
+        fence.text,
+        f',"message":{msgspec.json.encode(message).decode()}',
+    )
+    match answer[0].decode():
+        case "OK":
+            return "retried"
+        case "EXHAUSTED":
+            return "exhausted"
+        case "CANCELLING":
+            return "cancelling"
         case word:
             raise Fenced(fence.dispatch_id, word)
 
@@ -201,8 +268,7 @@ def _event_arguments(
 def _written(fence: Fence, answer: list[Any]) -> Written:
     match answer[0].decode():
         case "OK":
-            deadline = answer[2].decode()
-            return Written(entry_id_of(answer[1].decode()), int(deadline) if deadline else None)
+            return Written(entry_id_of(answer[1].decode()), _cancel_reason(answer[2]))
         case "DUPLICATE":
             return Written(None, None)
         case "FULL":
@@ -213,6 +279,18 @@ def _written(fence: Fence, answer: list[Any]) -> Written:
             )
         case word:
             raise Fenced(fence.dispatch_id, word)
+
+
+def _cancel_reason(told: bytes) -> str | None:
+    """Read `deadline,reason`, or nothing."""
+    return told.decode().partition(",")[2] or "requested" if told else None
+
+
+def _effect_of(events: list[tuple[payloads.KnownPayload, bytes]]) -> str:
+    """Say what a batch makes of the run: repeatable from here (c), spoiled (1), or neither."""
+    if isinstance(events[-1][0], Checkpoint):
+        return "c"
+    return "1" if any(payloads.is_effect(payload) for payload, _ in events) else "0"
 
 
 _NO_USAGE: Final = "0 0 0 0 0 0"

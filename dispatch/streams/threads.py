@@ -1,11 +1,11 @@
-"""Transitions of a thread by its people: create, signal, accept, cancel, delete.
+"""Transitions of a thread by its people: create, signal, accept, cancel, delete; revalidate.
 
 Each is one script and may be sent twice: creating, accepting (by key), cancelling and deleting
 again change nothing. Times are Redis's.
 """
 
 import hashlib
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -14,7 +14,10 @@ from dispatch import payloads
 from dispatch.config import Settings
 from dispatch.errors import ArbeError, Conflict, Gone, NotFound, TooBusy
 from dispatch.ids import AgentId, DispatchId, EntryId, ThreadId
+from dispatch.models.houses import WhenBusy
+from dispatch.models.threads import ThreadStatus
 from dispatch.payloads.chat import Author, Chat
+from dispatch.payloads.policy import DispatchPolicy
 from dispatch.streams import keys
 from dispatch.streams.scripts import Scripts
 
@@ -29,10 +32,24 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Lane(msgspec.Struct, frozen=True):
-    """Who shall take a turn, and how often it may be tried."""
+    """Who shall take a turn, and by which limits."""
 
     agent_id: AgentId
-    max_attempts: int
+    policy: DispatchPolicy
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """On what terms an entry is accepted."""
+
+    when_busy: WhenBusy = "enqueue"
+    """What becomes of it in a lane that is busy."""
+    if_status: tuple[ThreadStatus, ...] = ()
+    """Only while the thread's status is one of these; empty: whatever it is."""
+    is_sub_job: bool = False
+    """Chooses the status vocabulary."""
+
+
+_ON_ANY_TERMS: Final = Terms()
 
 
 async def create(
@@ -71,6 +88,7 @@ async def accept(
     body: bytes,
     lanes: tuple[Lane, ...],
     settings: Settings,
+    terms: Terms = _ON_ANY_TERMS,
 ) -> Accepted:
     """Append a chat entry and give birth to one dispatch per lane, all or nothing.
 
@@ -78,7 +96,8 @@ async def accept(
         entry itself, which also holds what the house's agents made of it.
 
     Promise: one script; the same `key` answers the same entry for `idempotency_seconds`.
-    Raises: Conflict (`key_reused`, `stream_full`), TooBusy (a lane's queue), Gone, NotFound.
+    Raises: Conflict (`key_reused`, `stream_full`, `busy`, `status_mismatch`), TooBusy (a lane's
+        queue), Gone, NotFound.
     """
     raw = payloads.encode(chat)
     arguments: list[str | bytes | int | float] = [
@@ -89,9 +108,16 @@ async def accept(
         settings.max_stream_entries,
         int(settings.redeliver_after_seconds * 1000),
         settings.idempotency_seconds,
+        terms.when_busy,
+        " ".join(terms.if_status),
+        "idle" if terms.is_sub_job else "open",
+        int(settings.cancel_grace_seconds * 1000),
+        _who(chat.by),
     ]
     for lane in lanes:
-        arguments += [str(lane.agent_id), lane.max_attempts]
+        policy = lane.policy
+        fields = msgspec.json.encode(policy)[1:-1]
+        arguments += [str(lane.agent_id), policy.max_attempts, policy.text, fields]
     answer = await scripts.run("accept", _accept_keys(thread_id), *arguments)
     word = _word(answer)
     if word not in {"OK", "DUPLICATE"}:
@@ -115,12 +141,17 @@ async def cancel(
     by: Author | None,
     message: str | None,
     grace_seconds: float,
+    reason: str = "requested",
+    only_queued: bool = False,
 ) -> str:
     """End a queued dispatch at once, or ask a running one to end within the grace.
 
-    Returns: `cancelled`, `requested`, or `none` (it ended before, or never was).
+    Args: reason: a stable word for what is asked of a running one. only_queued: withdraw it,
+        that is, leave it alone if it has started.
+    Returns: `cancelled`, `requested`, `running` (`only_queued`), or `none` (it ended before, or
+        never was).
     """
-    who = f',"by":{msgspec.json.encode(by).decode()}' if by else ""
+    who = _who(by) if by else ""
     why = f',"message":{msgspec.json.encode(message).decode()}' if message else ""
     answer = await scripts.run(
         "cancel",
@@ -128,9 +159,11 @@ async def cancel(
         dispatch_id,
         int(grace_seconds * 1000),
         who + why,
+        reason,
+        "queued" if only_queued else "",
     )
     word = _word(answer)
-    if word not in {"CANCELLED", "REQUESTED", "NONE"}:
+    if word not in {"CANCELLED", "REQUESTED", "RUNNING", "NONE"}:
         raise refused(thread_id, word)
     return word.lower()
 
@@ -138,6 +171,25 @@ async def cancel(
 async def delete(scripts: Scripts, thread_id: ThreadId, *, tombstone_seconds: int) -> None:
     """Remove every key of the thread and leave a tombstone. Repeatable."""
     await scripts.run("delete", _accept_keys(thread_id), tombstone_seconds)
+
+
+async def revalidate(
+    scripts: Scripts, thread_id: ThreadId, *, witness: EntryId, was_running: bool
+) -> bool:
+    """Compare a stream with what its row remembers; tell whether it had lost its end.
+
+    Args: witness: the row's watermark. was_running: what the row's status says.
+    Promise: a stream that is shorter says so (`signal.thread.stream_rollback`), its open
+    dispatches have failed, and it may be written again; one that is missing is made anew.
+    Raises: Gone; NotFound, if neither stream nor witness are there.
+    """
+    answer = await scripts.run(
+        "revalidate", [*_thread_keys(thread_id), keys.DUE], witness, int(was_running)
+    )
+    word = _word(answer)
+    if word not in {"OK", "ROLLBACK"}:
+        raise refused(thread_id, word)
+    return word == "ROLLBACK"
 
 
 def refused(thread_id: ThreadId, word: str) -> ArbeError:
@@ -155,6 +207,23 @@ def _not_accepted(thread_id: ThreadId, answer: list[Any], settings: Settings) ->
                 "This Idempotency-Key was used for another entry of this thread.",
                 next_step="Use a new key for a new entry.",
             )
+        case "ACTIVE":
+            dispatch_id = answer[2].decode()
+            return Conflict(
+                "busy",
+                f"Agent {answer[1].decode()} is busy with dispatch {dispatch_id}.",
+                next_step="Wait for its end, cancel it, or choose another `whenBusy`.",
+                agentId=answer[1].decode(),
+                dispatchId=dispatch_id,
+            )
+        case "STATUS":
+            status = answer[1].decode()
+            return Conflict(
+                "status_mismatch",
+                f"Thread {thread_id} is {status}, which `ifStatus` does not name.",
+                next_step="Look at the thread, then decide again.",
+                status=status,
+            )
         case "FULL":
             return Conflict(
                 "stream_full",
@@ -169,6 +238,10 @@ def _not_accepted(thread_id: ThreadId, answer: list[Any], settings: Settings) ->
             )
         case word:
             return refused(thread_id, word)
+
+
+def _who(by: Author) -> str:
+    return f',"by":{msgspec.json.encode(by).decode()}'
 
 
 def _thread_keys(thread_id: ThreadId) -> list[str]:

@@ -74,7 +74,6 @@ async def begin(record: Record, posted: Json, *, lease_seconds: float = 90) -> T
         run_id=ids.new_run_id(),
         worker_id=WORKER,
         lease_seconds=lease_seconds,
-        run_timeout_seconds=600,
     )
     assert isinstance(claimed, Claimed), claimed
     await project.project(record, thread_id)

@@ -3,6 +3,7 @@
 from dispatch import ids, payloads
 from dispatch.config import Settings
 from dispatch.ids import AgentId, ThreadId, WorkerId
+from dispatch.models import policies
 from dispatch.payloads.chat import Author, Chat
 from dispatch.payloads.llm import Chunk
 from dispatch.payloads.signals import ThreadCreated
@@ -33,7 +34,7 @@ async def open_run(
         Chat(by=Author("member", "bench"), text="hello"),
         key=ids.uuid7().hex,
         body=b"hello",
-        lanes=(Lane(lane, settings.max_attempts),),
+        lanes=(Lane(lane, policies.of({}, settings)),),
         settings=settings,
     )
     claimed = await runs.claim(
@@ -43,7 +44,6 @@ async def open_run(
         run_id=ids.new_run_id(),
         worker_id=WORKER,
         lease_seconds=lease_seconds,
-        run_timeout_seconds=settings.run_timeout_seconds,
     )
     assert isinstance(claimed, Claimed), claimed
     return claimed.fence

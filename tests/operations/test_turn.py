@@ -63,7 +63,6 @@ async def test_a_worker_that_comes_after_a_lease_ends_it_and_the_row_says_so(
         run_id=ids.new_run_id(),
         worker_id=WORKER,
         lease_seconds=0.001,
-        run_timeout_seconds=60,
     )
     assert isinstance(claimed, runs.Claimed)
     await asyncio.sleep(0.01)

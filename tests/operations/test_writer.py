@@ -30,7 +30,6 @@ async def claim(casa: Casa, thread_id: ThreadId) -> RunWriter:
         run_id=ids.new_run_id(),
         worker_id=WORKER,
         lease_seconds=settings.lease_seconds,
-        run_timeout_seconds=settings.run_timeout_seconds,
     )
     assert isinstance(claimed, Claimed)
     return RunWriter(

@@ -87,20 +87,6 @@ async def test_overtaking_projectors_of_many_rows_leave_the_newest(
             assert (row.stream_id, row.usage.input) == (entry(9), 9)
 
 
-async def test_an_orphan_is_failed_only_while_it_says_running(
-    home: Home, worker: AsyncEngine
-) -> None:
-    resting, orphan = home.thread.id, (await add(home)).id
-    async with engine.as_worker(worker) as conn:
-        await threads.project(conn, projections=[projection(orphan, 1, "running")])
-        assert await threads.fail_orphans(conn, thread_ids=[resting, orphan]) == 1
-        assert await threads.fail_orphans(conn, thread_ids=[resting, orphan]) == 0
-    async with home.as_member() as conn:
-        failed = await threads.get(conn, thread_id=orphan)
-        assert (failed.status, failed.stream_id) == ("failed", entry(1))
-        assert (await threads.get(conn, thread_id=resting)).status == "open"
-
-
 async def test_running_rows_are_paged_by_id_over_all_houses(
     home: Home, elsewhere: Home, worker: AsyncEngine
 ) -> None:

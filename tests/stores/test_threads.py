@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dispatch import ids
+from dispatch.config import Settings
 from dispatch.errors import Conflict, Gone, Invalid, NotFound
 from dispatch.ids import ThreadId
 from dispatch.models.threads import (
@@ -120,10 +121,10 @@ async def test_access_tells_each_agents_mode_queue_and_attempts(home: Home) -> N
             config={"queue": "gpu", "maxAttempts": 1},
         )
         dm = await threads.insert_dm(conn, house_id=home.house.id, agent_id=loud.id)
-        seen = await threads.access(conn, thread_id=dm.thread.id, max_attempts=3)
-        plain = await threads.access(conn, thread_id=home.thread.id, max_attempts=3)
+        seen = await threads.access(conn, thread_id=dm.thread.id, defaults=Settings())
+        plain = await threads.access(conn, thread_id=home.thread.id, defaults=Settings())
     assert [
-        (each.handle, each.trigger_mode, each.queue, each.max_attempts)
+        (each.handle, each.trigger_mode, each.queue, each.policy.max_attempts)
         for each in seen.listeners
     ] == [
         ("demo", "mention", "arbe.turns", 3),
@@ -136,14 +137,14 @@ async def test_access_tells_each_agents_mode_queue_and_attempts(home: Home) -> N
 async def test_access_to_a_house_without_agents_has_no_listeners(home: Home) -> None:
     async with home.as_member() as conn:
         await agents.delete(conn, agent_id=home.agent.id)
-        seen = await threads.access(conn, thread_id=home.thread.id, max_attempts=3)
+        seen = await threads.access(conn, thread_id=home.thread.id, defaults=Settings())
     assert seen.listeners == ()
 
 
 async def test_access_tells_the_threads_busy_policy_else_the_houses(home: Home) -> None:
     async def policy() -> str:
         async with home.as_member() as conn:
-            seen = await threads.access(conn, thread_id=home.thread.id, max_attempts=3)
+            seen = await threads.access(conn, thread_id=home.thread.id, defaults=Settings())
             return seen.when_busy
 
     assert await policy() == "enqueue"
@@ -165,7 +166,7 @@ async def test_access_tells_the_threads_busy_policy_else_the_houses(home: Home) 
 async def test_an_override_can_be_changed_and_taken_back(home: Home) -> None:
     async def mode() -> str:
         async with home.as_member() as conn:
-            seen = await threads.access(conn, thread_id=home.thread.id, max_attempts=3)
+            seen = await threads.access(conn, thread_id=home.thread.id, defaults=Settings())
             return seen.listeners[0].trigger_mode
 
     async with home.as_member() as conn:
@@ -192,7 +193,7 @@ async def test_another_houses_thread_is_not_found_at_any_door(
         with pytest.raises(NotFound):
             await threads.get(conn, thread_id=foreign)
         with pytest.raises(NotFound):
-            await threads.access(conn, thread_id=foreign, max_attempts=3)
+            await threads.access(conn, thread_id=foreign, defaults=Settings())
         with pytest.raises(NotFound):
             await threads.update(conn, thread_id=foreign, name="mine")
         with pytest.raises(NotFound):

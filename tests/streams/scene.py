@@ -15,9 +15,11 @@ from dispatch import ids, payloads
 from dispatch.config import Settings
 from dispatch.errors import ArbeError
 from dispatch.ids import AgentId, DispatchId, EntryId, RunId, ThreadId, WorkerId
+from dispatch.models import policies
 from dispatch.models.state import ThreadState, from_fields
 from dispatch.payloads.chat import Author, Chat
 from dispatch.payloads.llm import Assistant, Chunk
+from dispatch.payloads.policy import DispatchPolicy
 from dispatch.payloads.signals import Cancelled as CancelledPayload
 from dispatch.payloads.signals import Completed, Failed, ThreadCreated
 from dispatch.payloads.usage import Cost, TokenUsage
@@ -27,9 +29,10 @@ from dispatch.streams.entries import Entry
 from dispatch.streams.lanes import LaneRef
 from dispatch.streams.runs import Claimed, Fence, NotClaimed
 from dispatch.streams.scripts import Scripts, source
-from dispatch.streams.threads import Accepted, Lane
+from dispatch.streams.threads import Accepted, Lane, Terms
 
 CLOCK: Final = """
+local BOOT = redis.call('GET', 'arbe:test:boot') or 'first'
 local function now_ms()
   return tonumber(redis.call('GET', 'arbe:test:clock'))
 end
@@ -61,18 +64,24 @@ class Heard(Scripts):
         mutant: tuple[str, str, str] | None = None,
     ) -> None:
         super().__init__(connection, clock=clock)
+        self._mutated: tuple[str, str] | None = None
         if mutant is not None:
             name, piece, other = mutant
-            text = source(name, clock=clock)
+            text = source(name, boot="", clock=clock)
             assert text.count(piece) == 1, "the mutation must find its place"
-            text = text.replace(piece, other)
-            digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-            self._known[name] = (text, digest)
+            self._mutated = (name, text.replace(piece, other))
 
     async def run(self, name: str, keys: list[str], *arguments: Argument) -> list[Any]:
         answer = await super().run(name, keys, *arguments)
         self.word = answer[0].decode()
         return answer
+
+    def _assemble(self, name: str, boot: str) -> tuple[str, str]:
+        if self._mutated is None or self._mutated[0] != name:
+            return super()._assemble(name, boot)
+        text = self._mutated[1]
+        digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        return text, digest
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -138,15 +147,21 @@ class Scene:
         key: str = "key",
         text: str = "hello",
         settings: Settings | None = None,
+        policy: DispatchPolicy | None = None,
+        **choices: Any,
     ) -> Accepted:
+        """Args: choices: when_busy, if_status, is_sub_job."""
         return await threads.accept(
             self.scripts,
             thread_id,
             Chat(by=Author("member", "m1"), text=text),
             key=key,
             body=text.encode(),
-            lanes=tuple(Lane(agent, self.settings.max_attempts) for agent in agents),
+            lanes=tuple(
+                Lane(agent, policy or policies.of({}, self.settings)) for agent in agents
+            ),
             settings=settings or self.settings,
+            terms=Terms(**choices),
         )
 
     async def claim(
@@ -163,7 +178,6 @@ class Scene:
             run_id=run_id or ids.new_run_id(),
             worker_id=worker_id,
             lease_seconds=self.settings.lease_seconds,
-            run_timeout_seconds=self.settings.run_timeout_seconds,
         )
 
     async def hold(self, thread_id: ThreadId, lane: AgentId) -> Fence:
@@ -208,8 +222,14 @@ class Scene:
             redeliver_after_seconds=self.settings.redeliver_after_seconds,
         )
 
-    async def release(self, fence: Fence) -> bool:
+    async def release(self, fence: Fence) -> str:
         return await runs.release(self.scripts, fence, worker_id=WORKER)
+
+    async def retry(self, fence: Fence, message: str = "broke") -> str:
+        return await runs.retry(self.scripts, fence, message=message, worker_id=WORKER)
+
+    async def take(self, fence: Fence, n: int, step: int = 1) -> runs.Taken:
+        return await runs.take(self.scripts, fence, n=n, step=step)
 
     async def expire(
         self, thread_id: ThreadId, lane: AgentId, dead_run: RunId | None = None
@@ -218,7 +238,8 @@ class Scene:
             self.scripts, LaneRef(thread_id, lane), settings=self.settings, dead_run=dead_run
         )
 
-    async def cancel(self, thread_id: ThreadId, dispatch_id: DispatchId) -> str:
+    async def cancel(self, thread_id: ThreadId, dispatch_id: DispatchId, **how: Any) -> str:
+        """Args: how: reason, only_queued."""
         return await threads.cancel(
             self.scripts,
             thread_id,
@@ -226,7 +247,19 @@ class Scene:
             by=Author("member", "m1"),
             message='not "this"',
             grace_seconds=self.settings.cancel_grace_seconds,
+            **how,
         )
+
+    async def revalidate(
+        self, thread_id: ThreadId, witness: EntryId, *, was_running: bool = True
+    ) -> bool:
+        return await threads.revalidate(
+            self.scripts, thread_id, witness=witness, was_running=was_running
+        )
+
+    def restart_redis(self) -> None:
+        """Let the scripts believe that the server has started anew."""
+        self.redis.set("arbe:test:boot", ids.new_run_id())
 
     async def delete(self, thread_id: ThreadId) -> None:
         await threads.delete(
@@ -247,7 +280,10 @@ class Scene:
         return [payloads.type_of(payload).rpartition(".")[2] for payload in said]
 
     async def fields(self, thread_id: ThreadId) -> dict[str, str]:
-        return await entries.state_fields(self.connection, thread_id)
+        """Return the state hash, without what is not the fold's."""
+        fields = await entries.state_fields(self.connection, thread_id)
+        fields.pop("boot", None)
+        return fields
 
     async def state(self, thread_id: ThreadId) -> ThreadState:
         return from_fields(await self.fields(thread_id))
@@ -263,7 +299,11 @@ class Scene:
         found = pipeline.execute()
         return [
             (
-                {name.decode(): text.decode() for name, text in fields.items()},
+                {
+                    name.decode(): text.decode()
+                    for name, text in fields.items()
+                    if name != b"boot"
+                },
                 [Read.of(entries._entry(row)) for row in rows],
             )
             for fields, rows in zip(found[::2], found[1::2], strict=True)
@@ -286,7 +326,9 @@ class Scene:
         for thread_id in self.threads:
             await self.delete(thread_id)
             self.redis.delete(keys.state(thread_id))
-        self.redis.delete(keys.runs(WORKER), "arbe:test:clock", "arbe:test:ids")
+        self.redis.delete(
+            keys.runs(WORKER), "arbe:test:clock", "arbe:test:ids", "arbe:test:boot"
+        )
         await self.connection.close()
 
 

@@ -156,6 +156,7 @@ State = Callable[[Scene], Awaitable[Situation]]
 NO, YES = ["FENCED"] * 8, ["OK", "FENCED"] * 4
 """append, renew, finish, release, each by the holder and by a zombie."""
 SPOILT = [*["OK", "FENCED"] * 3, "EFFECTS", "FENCED"]
+ASKED = [*["OK", "FENCED"] * 3, "CANCELLING", "FENCED"]
 ENDED = [*["FENCED"] * 4, "DUPLICATE", *["FENCED"] * 3]
 ANSWERS: dict[State, list[str]] = {
     # accept, same key, claim, (the eight), expire, expire knowing the worker dead, cancel
@@ -181,8 +182,8 @@ ANSWERS: dict[State, list[str]] = {
     never_started: ["OK", "DUPLICATE", "OK", *NO, "FAILED", "FAILED", "CANCELLED"],
     done: ["OK", "DUPLICATE", "NONE", *ENDED, "NONE", "NONE", "NONE"],
     orphaned: ["OK", "DUPLICATE", "NONE", *NO, "NONE", "NONE", "NONE"],
-    cancel_asked: ["OK", "DUPLICATE", "BUSY", *SPOILT, "LIVE", "CANCELLED", "REQUESTED"],
-    grace_over: ["OK", "DUPLICATE", "EXPIRED", *SPOILT, "CANCELLED", "CANCELLED", "REQUESTED"],
+    cancel_asked: ["OK", "DUPLICATE", "BUSY", *ASKED, "LIVE", "CANCELLED", "REQUESTED"],
+    grace_over: ["OK", "DUPLICATE", "EXPIRED", *ASKED, "CANCELLED", "CANCELLED", "REQUESTED"],
 }
 CELLS = [
     pytest.param(state, head, answer, id=f"{state.__name__}-{head}")

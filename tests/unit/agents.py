@@ -1,7 +1,9 @@
 """Hands that record what an agent does, over a real sandbox."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from dispatch import ids
 from dispatch.ids import AgentId, DispatchId, HouseId, RunId, ThreadId
@@ -17,11 +19,20 @@ DISPATCH = DispatchId("000001700000000_0000000000.0")
 class RecordingHands:
     def __init__(self, workspace: Path, *, command_seconds: float = 20.0) -> None:
         self.events: list[LLMPayload | str] = []
+        self.checkpoints: list[dict[str, Any]] = []
+        self.steering: dict[int, Sequence[str]] = {}
         self._sandbox = LocalSandbox(workspace)
         self._command_seconds = command_seconds
 
-    async def emit(self, payload: LLMPayload) -> None:
+    async def emit(
+        self, payload: LLMPayload, *, checkpoint: dict[str, Any] | None = None
+    ) -> None:
         self.events.append(payload)
+        if checkpoint is not None:
+            self.checkpoints.append(checkpoint)
+
+    async def take_steering(self, step: int) -> Sequence[str]:
+        return self.steering.pop(step, ())
 
     async def run_command(self, command: str, on_output: OnOutput) -> CommandResult:
         self.events.append(command)
@@ -49,7 +60,9 @@ class RecordingHands:
         ]
 
 
-def a_request(text: str, *, attempt: int = 1) -> TurnRequest:
+def a_request(
+    text: str, *, attempt: int = 1, checkpoint: dict[str, Any] | None = None
+) -> TurnRequest:
     agent = Agent(
         id=AgentId(ids.uuid7()),
         house_id=HouseId(ids.uuid7()),
@@ -65,4 +78,5 @@ def a_request(text: str, *, attempt: int = 1) -> TurnRequest:
         run_id=RunId("0123456789ab"),
         agent=agent,
         text=text,
+        checkpoint=checkpoint,
     )

@@ -238,10 +238,20 @@ async def test_words_come_apart_in_time(tmp_path: Path) -> None:
     times: list[float] = []
 
     class Watch(RecordingHands):
-        async def emit(self, payload: payloads.LLMPayload) -> None:
+        async def emit(self, payload: payloads.LLMPayload, **more) -> None:
             times.append(time.monotonic())
-            await super().emit(payload)
+            await super().emit(payload, **more)
 
     await demo.run(a_request("a b c"), Watch(tmp_path))
 
     assert all(later - earlier > 0.002 for earlier, later in pairwise(times))
+
+
+async def test_steps_go_on_from_a_checkpoint_and_say_what_steered_them(tmp_path: Path) -> None:
+    hands = RecordingHands(tmp_path)
+    hands.steering[3] = ["turn left"]
+
+    await demo.run(a_request("steps: 3 0.001", attempt=2, checkpoint={"done": 1}), hands)
+
+    assert hands.said == ["Step 2 of 3.", "Step 3 of 3. You steered me: “turn left”."]
+    assert hands.checkpoints == [{"done": 2}, {"done": 3}]

@@ -14,9 +14,11 @@ from dispatch.models.state import Dispatch, Lane, Run, ThreadState
 from dispatch.models.threads import Thread
 from dispatch.payloads.chat import Author, Chat
 from dispatch.payloads.llm import Chunk
+from dispatch.payloads.policy import DispatchPolicy
 from dispatch.payloads.signals import Cancelled, Completed, Failed, Heartbeat, Queued, Started
 
 NOW = 1_700_000_000_000
+POLICY = DispatchPolicy(max_attempts=3)
 LANE = "agent"
 WORKER = WorkerId("host.1.a")
 FIRST = DispatchId("001700000000000_0000000001.0")
@@ -68,7 +70,7 @@ def state_of(
         is_open=True,
         mark=MARK,
         lanes={LANE: lane},
-        dispatches={one: Dispatch(LANE, attempt, 3, not_before_ms) for one in live},
+        dispatches={one: Dispatch(LANE, attempt, POLICY, not_before_ms) for one in live},
         **more,
     )
 
@@ -205,9 +207,9 @@ def test_every_lane_with_work_has_its_verdict_the_worst_first() -> None:
         "idle": Lane(),
     }
     dispatches = {
-        FIRST: Dispatch("dead", 1, 3),
-        SECOND: Dispatch("dead", 0, 3),
-        THIRD: Dispatch("fine", 1, 3),
+        FIRST: Dispatch("dead", 1, POLICY),
+        SECOND: Dispatch("dead", 0, POLICY),
+        THIRD: Dispatch("fine", 1, POLICY),
     }
     found = ask(ThreadState(is_open=True, mark=MARK, lanes=lanes, dispatches=dispatches))
 

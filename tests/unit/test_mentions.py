@@ -8,6 +8,7 @@ from dispatch.models import mentions
 from dispatch.models.houses import TriggerMode
 from dispatch.models.threads import Listener
 from dispatch.payloads.chat import Author
+from dispatch.payloads.policy import DispatchPolicy
 
 ANN = Author("member", "m", "Ann")
 
@@ -18,7 +19,7 @@ def listener(handle: str, mode: TriggerMode) -> Listener:
         handle=handle,
         trigger_mode=mode,
         queue="arbe.turns",
-        max_attempts=3,
+        policy=DispatchPolicy(max_attempts=3),
     )
 
 

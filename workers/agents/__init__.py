@@ -4,12 +4,13 @@ A runner is `async def run(request, hands) -> Completed | Failed`. It emits what
 its hands as it happens. Cancellation reaches it as `asyncio.CancelledError`, which it may clean
 up after but never swallows. Heartbeats are not its business.
 
-Not guaranteed: that a turn runs once. A worker may die in the middle; a turn without a visible
-effect is then run again as the next attempt.
+Not guaranteed: that a turn runs once. A worker may die in the middle; a turn that showed
+nothing since its last checkpoint, or whose agent is `repeatable`, is then run again as the next
+attempt.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
@@ -30,6 +31,8 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     agent: Agent
     text: str
     """The text of the entry that asks for this turn."""
+    checkpoint: dict[str, Any] | None = None
+    """What an earlier attempt left to go on from; None: begin at the beginning."""
 
     def message_id(self, number: int) -> str:
         """Name the turn's n-th message.
@@ -43,11 +46,24 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
 class Hands(Protocol):
     """All that an agent may do to the world outside."""
 
-    async def emit(self, payload: LLMPayload) -> None:
+    async def emit(
+        self, payload: LLMPayload, *, checkpoint: dict[str, Any] | None = None
+    ) -> None:
         """Append an event to the thread's stream.
 
+        Args: checkpoint: what another attempt needs to go on after this event instead of
+            beginning anew; it stands with the event in one step.
         Promise: events stand in the order of the calls. A `pi.assistant` or `pi.tool_result`
         stands on the stream on return, so intent emitted before an effect precedes it.
+        """
+        ...
+
+    async def take_steering(self, step: int) -> Sequence[str]:
+        """Return what people said meanwhile to steer this turn, in order.
+
+        Args: step: counts the turn's steps from 1; the receipt on the stream names it.
+        Promise: each text is handed over once; ask at the beginning of each step. What nobody
+        asks for becomes a turn of its own.
         """
         ...
 

@@ -2,13 +2,15 @@
 
 An ordinary text is answered by quoting it. A text that begins with one of these words is an
 order: `run: <command>` runs it in the thread's sandbox, `sleep: <seconds>` says so and waits,
-`mute: <seconds>` waits without a word, `fail: <text>` fails. Mentions in front are skipped.
+`mute: <seconds>` waits without a word, `fail: <text>` fails, `steps: <count> [<seconds>]` takes
+steps of so many seconds (1) each, with a checkpoint after each, and can be steered in between.
+Mentions in front are skipped.
 """
 
 import asyncio
 import math
 import re
-from typing import Final
+from typing import Any, Final
 
 from dispatch.errors import Invalid, Unavailable
 from workers.agents import Hands, TurnRequest
@@ -21,8 +23,9 @@ MAX_WAIT_SECONDS: Final = 3600.0
 MAX_QUOTE_CHARACTERS: Final = 280
 """A long text must not make an answer that streams for minutes."""
 
+_STEPS: Final = re.compile(r"(\d{1,4})(?:\s+(\d{1,3}(?:\.\d+)?))?")
 _MENTIONS: Final = re.compile(r"(?:@[a-z][a-z0-9_-]*[,:]?\s+)+")
-_ORDER: Final = re.compile(r"(run|sleep|mute|fail):(.*)", re.DOTALL | re.IGNORECASE)
+_ORDER: Final = re.compile(r"(run|sleep|mute|fail|steps):(.*)", re.DOTALL | re.IGNORECASE)
 
 
 async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
@@ -44,6 +47,8 @@ async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
         case "fail":
             message = rest or "The demo agent was asked to fail."
             return Failed(reason="agent_error", message=message, usage=transcript.usage)
+        case "steps":
+            await _take_steps(transcript, hands, rest, request.checkpoint)
         case _:
             await _wait(transcript, word, rest)
     return Completed(usage=transcript.usage)
@@ -71,6 +76,24 @@ async def _wait(transcript: Transcript, word: str, rest: str) -> None:
     await transcript.say(
         "Awake again." if word == "sleep" else f"I was mute for {seconds:g} s."
     )
+
+
+async def _take_steps(
+    transcript: Transcript, hands: Hands, rest: str, checkpoint: dict[str, Any] | None
+) -> None:
+    """Say each step, and what was said to steer them; go on where an earlier attempt ended."""
+    order = _STEPS.fullmatch(rest)
+    if order is None:
+        await transcript.say(f"“{rest[:MAX_QUOTE_CHARACTERS]}” is no number. Try: steps: 5")
+        return
+    count, pause = int(order[1]), float(order[2] or 1)
+    done = int(checkpoint["done"]) if checkpoint else 0
+    for step in range(done + 1, count + 1):
+        heard = await hands.take_steering(step)
+        words = "".join(f" You steered me: “{text}”." for text in heard)
+        await transcript.say(f"Step {step} of {count}.{words}", checkpoint={"done": step})
+        if step < count:
+            await asyncio.sleep(pause)
 
 
 def _seconds(text: str) -> float | None:

@@ -40,11 +40,12 @@ class Transcript:
             await asyncio.sleep(WORD_SECONDS)
         self._begun += text
 
-    async def say(self, text: str) -> None:
+    async def say(self, text: str, *, checkpoint: dict[str, Any] | None = None) -> None:
         """Stream a message, or the rest of one, then emit it whole."""
         await self.begin(text)
         whole = {"type": "text", "text": self._begun}
-        await self._finish([whole], words=len(self._begun.split()), stop_reason="stop")
+        words = len(self._begun.split())
+        await self._finish([whole], words=words, stop_reason="stop", checkpoint=checkpoint)
 
     async def call_tool(self, name: str, arguments: dict[str, Any]) -> "ToolCall":
         """Emit a tool call whole, before anything of it is done."""
@@ -74,7 +75,12 @@ class Transcript:
         return self._request.message_id(self._number)
 
     async def _finish(
-        self, content: list[dict[str, Any]], *, words: int, stop_reason: str
+        self,
+        content: list[dict[str, Any]],
+        *,
+        words: int,
+        stop_reason: str,
+        checkpoint: dict[str, Any] | None = None,
     ) -> None:
         used = TokenUsage(
             input=self._unread_words, output=words, total_tokens=self._unread_words + words
@@ -92,7 +98,8 @@ class Transcript:
         await self._hands.emit(
             llm.Assistant(
                 message_id=self._message_id, turn_index=self._number - 1, message=message
-            )
+            ),
+            checkpoint=checkpoint,
         )
         self.usage = TokenUsage(
             input=self.usage.input + used.input,

@@ -55,8 +55,8 @@ def _next(dispatch: Dispatch, lane: Lane, sight: Sight) -> _Said:
         seconds = sight.seconds_until(dispatch.not_before_ms)
         return _Said(
             "backing_off",
-            f"Attempt {dispatch.attempt} of {dispatch.max_attempts} ended before its turn did; "
-            f"the next one may start in {seconds} s.",
+            f"Attempt {dispatch.attempt} of {dispatch.policy.max_attempts} ended before its "
+            f"turn did; the next one may start in {seconds} s.",
             "Wait: it starts by itself.",
         )
     since_ms = lane.since_ms if lane.since_ms is not None else sight.now_ms
@@ -107,7 +107,7 @@ def _long_wait(dispatch: Dispatch, waited_seconds: int, sight: Sight) -> _Said:
 
 
 def _running(run: Run, sight: Sight) -> _Said:
-    silent_seconds = sight.seconds_since(run.at_ms)
+    silent_seconds = sight.seconds_since(run.alive_ms)
     if sight.now_ms >= run.over_ms:
         return _Said(
             "stalled",
@@ -146,7 +146,7 @@ def _why_over(run: Run, sight: Sight) -> str:
         case "run_timeout":
             return "it reached its hard limit (ARBE_RUN_TIMEOUT_SECONDS)"
         case _:
-            silent_seconds = sight.seconds_since(run.at_ms)
+            silent_seconds = sight.seconds_since(run.alive_ms)
             return f"it was silent for {silent_seconds} s, longer than its lease"
 
 
@@ -190,7 +190,7 @@ def _evidence(
     evidence: Evidence = {
         "agentId": dispatch.lane,
         "agent": f"@{agent.handle}" if agent is not None else None,
-        "maxAttempts": dispatch.max_attempts,
+        "maxAttempts": dispatch.policy.max_attempts,
         "nowMs": sight.now_ms,
         "workersAlive": len(sight.living),
     }
@@ -219,7 +219,7 @@ def _run_evidence(run: Run, sight: Sight) -> Evidence:
         "workerSilentSeconds": (
             sight.seconds_since(worker.beat_ms) if worker is not None else None
         ),
-        "lastSignMs": run.at_ms,
+        "lastSignMs": run.alive_ms,
         "overMs": run.over_ms,
         "secondsLeft": sight.seconds_until(run.over_ms),
         "overBy": _ends_by(run),

@@ -7,7 +7,7 @@ pooled connection never carries the last caller over; the pool's reset is the se
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 import sqlalchemy as sa
@@ -20,6 +20,9 @@ from dispatch.ids import MemberId
 from dispatch.stores.postgres import refusals
 
 Role = Literal["arbe_api", "arbe_worker"]
+
+Engine: TypeAlias = AsyncEngine
+"""For those who hold one and need no SQLAlchemy."""
 
 _RECYCLE_SECONDS: Final = 1800
 """A connection older than this is replaced at its next use: load balancers forget idle ones."""

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dispatch import ids
 from dispatch.errors import Conflict, Gone, Invalid, NotFound
 from dispatch.ids import AgentId, HouseId, SandboxId, ThreadId
+from dispatch.models import policies
 from dispatch.models.houses import WhenBusy
 from dispatch.models.threads import (
     KeyedThread,
@@ -208,12 +209,12 @@ async def update(
 
 
 async def access(
-    conn: AsyncConnection, *, thread_id: ThreadId, max_attempts: int
+    conn: AsyncConnection, *, thread_id: ThreadId, defaults: policies.Defaults
 ) -> ThreadAccess:
     """Prove that the caller may act on the thread, and tell whom its entries may wake.
 
     Promise: one statement, so the row and the listeners are of one moment.
-    Args: max_attempts: for agents whose config has no `maxAttempts`.
+    Args: defaults: for the limits that an agent's config does not name.
     Raises: Gone, NotFound as `get`.
     """
     found = (await conn.execute(statements.ACCESS, {"thread_id": thread_id})).mappings().all()
@@ -224,7 +225,7 @@ async def access(
         house_id=found[0]["house_id"],
         is_sub_job=found[0]["parent_thread_id"] is not None,
         listeners=tuple(
-            _listener(row, max_attempts) for row in found if row["agent_id"] is not None
+            _listener(row, defaults) for row in found if row["agent_id"] is not None
         ),
         stream_id=found[0]["stream_id"],
         when_busy=found[0]["when_busy"],
@@ -247,20 +248,6 @@ async def project(conn: AsyncConnection, *, projections: Sequence[Projection]) -
             "usage": [msgspec.json.encode(each.usage).decode() for each in projections],
             "stream_ids": [each.stream_id for each in projections],
         },
-    )
-    return done.rowcount
-
-
-async def fail_orphans(conn: AsyncConnection, *, thread_ids: Sequence[ThreadId]) -> int:
-    """Let rows that say `running` without a stream say `failed`; return how many did.
-
-    Promise: a row that says anything else by now is left alone. The watermark stays: it proves
-    that there was a stream. Needs the worker's role.
-    """
-    done = await conn.execute(
-        sa.update(threads)
-        .where(threads.c.id.in_(thread_ids), threads.c.status == "running")
-        .values(status="failed", updated_at=sa.func.now())
     )
     return done.rowcount
 
@@ -342,12 +329,11 @@ async def _absence(conn: AsyncConnection, thread_id: ThreadId) -> Gone | NotFoun
     return NotFound("thread", str(thread_id))
 
 
-def _listener(row: RowMapping, max_attempts: int) -> Listener:
-    attempts = row["config"].get("maxAttempts")
+def _listener(row: RowMapping, defaults: policies.Defaults) -> Listener:
     return Listener(
         agent_id=row["agent_id"],
         handle=row["handle"],
         trigger_mode=row["mode"],
         queue=agents.queue_of(row["config"]),
-        max_attempts=attempts if isinstance(attempts, int) and attempts > 0 else max_attempts,
+        policy=policies.of(row["config"], defaults),
     )

@@ -37,14 +37,70 @@ local function tell()
   redis.call('PUBLISH', stream, frames[2] and table.concat(frames, '\n') or frames[1])
 end
 
--- Why a call without a fitting fence is refused.
-local function refusal()
+-- Why a call is refused whose fence does not fit, or whose thread's `boot` is not BOOT.
+local function refusal(boot)
   local found = redis.call('HMGET', state, 'open', 'deleted')
-  if found[1] then return {'FENCED'} end
+  if found[1] then return {boot == BOOT and 'FENCED' or 'RESTARTED'} end
   if found[2] then return {'GONE'} end
   return {'NO_THREAD'}
 end
 
 local function due_member(lane)
   return string.sub(stream, 13) .. '|' .. lane
+end
+
+-- What the hash holds of a dispatch. `policy` is empty in records of an older version.
+local function record_of(dispatch)
+  local text = redis.call('HGET', state, 'dispatch:' .. dispatch)
+  local lane, attempt, max, not_before, rest =
+    string.match(text, '^([^,]+),([^,]+),([^,]+),([^,]+)(.*)$')
+  local policy, checkpoint = string.match(rest, '^,([^,]*),(.*)$')
+  return {lane = lane, attempt = tonumber(attempt), max = tonumber(max),
+    not_before = tonumber(not_before), policy = policy or '', checkpoint = checkpoint or ''}
+end
+
+local function record_text(record)
+  return string.format('%s,%d,%d,%d,%s,%s', record.lane, record.attempt, record.max,
+    record.not_before, record.policy, record.checkpoint)
+end
+
+-- repeatable, backoff, max backoff, run timeout, warn, progress: milliseconds.
+local function limits_of(record)
+  local text = record.policy ~= '' and record.policy or '0:1000:60000:7200000:300000:900000'
+  local repeatable, backoff, max_backoff, timeout, warn, progress =
+    string.match(text, '^(%d+):(%d+):(%d+):(%d+):(%d+):(%d+)$')
+  return {repeatable = repeatable == '1', backoff = tonumber(backoff),
+    max_backoff = tonumber(max_backoff), timeout = tonumber(timeout), warn = tonumber(warn),
+    progress = tonumber(progress)}
+end
+
+-- The dispatches named in a field, one table; nil and '' name none.
+local function words(text)
+  local found = {}
+  for word in string.gmatch(text or '', '%S+') do found[#found + 1] = word end
+  return found
+end
+
+-- Set a field to some words, or delete it when there are none.
+local function set_words(field, list)
+  if #list > 0 then
+    redis.call('HSET', state, field, table.concat(list, ' '))
+  else
+    redis.call('HDEL', state, field)
+  end
+end
+
+-- The turn `target` has ended: what was to steer it will be turns of their own. Returns seq.
+local function fall_through(lane, target, seq)
+  local steering = words(redis.call('HGET', state, 'steer:' .. lane))
+  if steering[1] ~= target then return seq end
+  for i = 2, #steering do
+    seq = seq + 1
+    add_raw('{"type":"signal.dispatch.fell_through","dispatchId":"' .. steering[i]
+      .. '","entryId":"' .. string.match(steering[i], '^[^.]+')
+      .. '","target":"' .. target .. '"}', seq)
+  end
+  redis.call('HDEL', state, 'steer:' .. lane)
+  redis.call('HSET', state, 'seq', seq)
+  return seq
 end

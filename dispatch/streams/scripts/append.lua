@@ -1,12 +1,13 @@
 -- append: a run writes events. Promise: only the holder writes, each event once and in order;
 -- a batch is all or nothing; the lease starts anew (the due index catches up when it is looked at).
--- ARGV: lane, fence `dispatch,attempt,run`, n of the first event, max stream, effect 0|1, then per
--- event: d (durable) or e (ephemeral), payload. Answers: OK id cancel | DUPLICATE | GAP last | FULL
--- | FENCED | GONE | NO_THREAD. cancel: the deadline when the run was asked to end, else ''.
+-- ARGV: lane, fence `dispatch,attempt,run`, n of the first event, max stream, effect: 1 | 0 | c (the
+-- last event is a checkpoint: what was done before it is never done again), then per event: d
+-- (durable) or e (ephemeral), payload. Answers: OK id cancel | DUPLICATE | GAP last | FULL | FENCED
+-- | RESTARTED | GONE | NO_THREAD. cancel: `deadline,reason` when the run was asked to end, else ''.
 local lane = ARGV[1]
 local found = redis.call('HMGET', state, 'run:' .. lane, 'n:' .. lane, 'cancel:' .. lane,
-  'effects:' .. lane, 'seq')
-if found[1] ~= ARGV[2] then return refusal() end
+  'effects:' .. lane, 'seq', 'boot')
+if found[1] ~= ARGV[2] or found[6] ~= BOOT then return refusal(found[6]) end
 local n, last = tonumber(ARGV[3]), tonumber(found[2])
 if n ~= last + 1 then
   if n <= last then return {'DUPLICATE'} end
@@ -27,9 +28,17 @@ for i = 6, #ARGV, 2 do
 end
 local at = string.match(id, '^%d+')
 if ARGV[5] == '1' and not found[4] then
-  redis.call('HSET', state, 'n:' .. lane, n - 1, 'at:' .. lane, at, 'seq', seq, 'effects:' .. lane, 1)
+  redis.call('HSET', state, 'n:' .. lane, n - 1, 'at:' .. lane, at, 'seq', seq,
+    'effects:' .. lane, 1)
 else
   redis.call('HSET', state, 'n:' .. lane, n - 1, 'at:' .. lane, at, 'seq', seq)
+end
+if ARGV[5] == 'c' then
+  local dispatch = string.match(ARGV[2], '^[^,]+')
+  local record = record_of(dispatch)
+  record.checkpoint = public(id)
+  redis.call('HSET', state, 'dispatch:' .. dispatch, record_text(record))
+  redis.call('HDEL', state, 'effects:' .. lane)
 end
 tell()
 return {'OK', id, found[3] or ''}

@@ -1,41 +1,47 @@
--- cancel: end a queued dispatch at once; ask a running one to end within the grace. Promise: what
--- was answered is on the stream; a cancelled dispatch never starts.
--- KEYS: stream, state, due. ARGV: dispatch, grace ms, who and why as JSON members
--- `,"by":…,"message":…` or ''. Answers: CANCELLED mark | REQUESTED | NONE (ended or unknown) | GONE |
--- NO_THREAD.
+-- cancel: a queued dispatch ends now; a running one is asked to end and has a grace. Promise: what
+-- this answers stands on the stream; a run that is asked twice is told once.
+-- KEYS: stream, state, due. ARGV: dispatch, grace ms, who and why (`,"by":…,"message":…`), reason,
+-- `queued` to withdraw only what has not started.
+-- Answers: CANCELLED mark | REQUESTED | RUNNING | NONE | RESTARTED | GONE | NO_THREAD.
 local due = KEYS[3]
 local dispatch = ARGV[1]
-local found = redis.call('HMGET', state, 'open', 'seq', 'dispatch:' .. dispatch)
-if not found[1] then return refusal() end
+local found = redis.call('HMGET', state, 'boot', 'seq', 'dispatch:' .. dispatch)
+if found[1] ~= BOOT then return refusal(found[1]) end
 if not found[3] then return {'NONE'} end
 local lane = string.match(found[3], '^[^,]+')
 local seq = found[2] + 1
 local now = now_ms()
-local work = redis.call('HMGET', state, 'run:' .. lane, 'cancel:' .. lane, 'queue:' .. lane)
+local work = redis.call('HMGET', state, 'run:' .. lane, 'cancel:' .. lane, 'queue:' .. lane,
+  'steer:' .. lane)
 if work[1] and string.match(work[1], '^[^,]+') == dispatch then
+  if ARGV[5] == 'queued' then return {'RUNNING'} end
   if work[2] then return {'REQUESTED'} end
   local deadline = string.format('%d', now + ARGV[2])
-  add('{"type":"signal.dispatch.cancel_requested","dispatchId":"' .. dispatch
-    .. '","deadline":' .. deadline .. ARGV[3] .. '}', seq)
-  redis.call('HSET', state, 'seq', seq, 'cancel:' .. lane, deadline)
+  add_raw('{"type":"signal.dispatch.cancel_requested","dispatchId":"' .. dispatch
+    .. '","deadline":' .. deadline .. ',"reason":"' .. ARGV[4] .. '"' .. ARGV[3] .. '}', seq)
+  redis.call('HSET', state, 'seq', seq, 'cancel:' .. lane, deadline .. ',' .. ARGV[4])
   redis.call('ZADD', due, deadline, due_member(lane))
   tell()
   return {'REQUESTED'}
 end
-local left, was_first, first = {}, false, true
-for queued in string.gmatch(work[3], '%S+') do
-  if queued == dispatch then was_first = first else left[#left + 1] = queued end
-  first = false
+local left, was_first = {}, false
+for i, queued in ipairs(words(work[3])) do
+  if queued == dispatch then was_first = i == 1 else left[#left + 1] = queued end
 end
+local reason = ARGV[5] == 'queued' and 'withdrawn' or 'before_start'
 local mark, at = add('{"type":"signal.dispatch.cancelled","dispatchId":"' .. dispatch
-  .. '","reason":"before_start"' .. ARGV[3] .. '}', seq)
+  .. '","reason":"' .. reason .. '"' .. ARGV[3] .. '}', seq)
 redis.call('HDEL', state, 'dispatch:' .. dispatch)
 redis.call('HSET', state, 'seq', seq, 'mark', mark, 'outcome', 'cancelled')
-if #left > 0 then
-  redis.call('HSET', state, 'queue:' .. lane, table.concat(left, ' '))
-else
-  redis.call('HDEL', state, 'queue:' .. lane)
+set_words('queue:' .. lane, left)
+local steering = {}
+for _, word in ipairs(words(work[4])) do
+  if word ~= dispatch then steering[#steering + 1] = word end
 end
+if work[4] and steering[1] == string.match(work[4], '^%S+') then
+  set_words('steer:' .. lane, #steering > 1 and steering or {})
+end
+fall_through(lane, dispatch, seq)
 if not work[1] then
   if #left == 0 then
     redis.call('HDEL', state, 'since:' .. lane)

@@ -5,6 +5,6 @@ local found = redis.call('HMGET', state, 'open', 'deleted')
 if found[1] then return {'EXISTS'} end
 if found[2] then return {'GONE'} end
 local entry = add(ARGV[1], 1)
-redis.call('HSET', state, 'open', 1, 'seq', 1, 'mark', entry)
+redis.call('HSET', state, 'open', 1, 'boot', BOOT, 'seq', 1, 'mark', entry)
 tell()
 return {'OK', entry}

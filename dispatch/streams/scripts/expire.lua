@@ -1,30 +1,26 @@
 -- expire: look at one lane and do what its clocks demand. Promise: nobody whose lease lives is
 -- reaped; a run without visible effect is queued again while attempts are left; else it fails,
--- once, and its thread is told why. Safe at any time, by anybody, any number of times.
--- KEYS: stream, state, due. ARGV: lane, run id known to be dead (or ''), first backoff ms, max
--- backoff ms, start timeout ms, due after ms.
--- Answers: LIVE | HINT (waits for a worker) | WAIT (backing off) | NONE | LOST mark | FAILED mark |
--- CANCELLED mark | GONE | NO_THREAD.
+-- once, and its thread is told why. A run that lives but makes no progress is warned, then asked to
+-- end, then failed. Safe at any time, by anybody, any number of times.
+-- KEYS: stream, state, due. ARGV: lane, run id known to be dead (or ''), start timeout ms, due after
+-- ms, cancel grace ms.
+-- Answers: LIVE | WARNED | STOPPING | HINT (waits for a worker) | WAIT (backing off) | NONE
+-- | LOST mark | FAILED mark | CANCELLED mark | RESTARTED | GONE | NO_THREAD.
 local due = KEYS[3]
 local lane, dead = ARGV[1], ARGV[2]
-local found = redis.call('HMGET', state, 'open', 'seq', 'queue:' .. lane, 'since:' .. lane,
+local found = redis.call('HMGET', state, 'boot', 'seq', 'queue:' .. lane, 'since:' .. lane,
   'run:' .. lane, 'at:' .. lane, 'lease:' .. lane, 'hard:' .. lane, 'cancel:' .. lane,
-  'effects:' .. lane)
-if not found[1] then
-  redis.call('ZREM', due, due_member(lane))
-  return refusal()
+  'effects:' .. lane, 'beat:' .. lane, 'warned:' .. lane)
+if found[1] ~= BOOT then
+  local why = refusal(found[1])
+  if why[1] ~= 'RESTARTED' then redis.call('ZREM', due, due_member(lane)) end
+  return why
 end
 local now = now_ms()
 local seq = tonumber(found[2])
 
-local function fail(dispatch, run, reason)
-  local by_run = run and (',"runId":"' .. run .. '"') or ''
-  local head = '"dispatchId":"' .. dispatch .. '","reason":"' .. reason .. '"' .. by_run .. '}'
-  local _, at = add('{"type":"signal.dispatch.failed",' .. head, seq + 1)
-  local mark = add('{"type":"signal.thread.pi_session_orphaned",' .. head, seq + 2)
-  redis.call('HDEL', state, 'dispatch:' .. dispatch)
-  redis.call('HSET', state, 'seq', seq + 2, 'mark', mark, 'outcome', 'orphaned')
-  return mark, at
+local function look_again(at)
+  redis.call('ZADD', due, string.format('%d', at), due_member(lane))
 end
 
 if not found[5] then
@@ -33,64 +29,90 @@ if not found[5] then
     return {'NONE'}
   end
   local dispatch, rest = string.match(found[3], '^(%S+) ?(.*)$')
-  local not_before = tonumber(string.match(redis.call('HGET', state, 'dispatch:' .. dispatch), '[^,]+$'))
+  local not_before = record_of(dispatch).not_before
   if now < not_before then
-    redis.call('ZADD', due, not_before, due_member(lane))
+    look_again(not_before)
     return {'WAIT'}
   end
   local waited = now - math.max(tonumber(found[4]), not_before)
-  if waited < tonumber(ARGV[5]) then
+  if waited < tonumber(ARGV[3]) then
     -- Less and less often: behind busy workers each hint would only lie in the queue.
-    local pause = math.min(math.max(tonumber(ARGV[6]), waited), 12 * ARGV[6])
-    redis.call('ZADD', due, now + pause, due_member(lane))
+    look_again(now + math.min(math.max(tonumber(ARGV[4]), waited), 12 * ARGV[4]))
     return {'HINT'}
   end
-  if rest == '' then
-    redis.call('HDEL', state, 'queue:' .. lane, 'since:' .. lane)
-  else
-    redis.call('HSET', state, 'queue:' .. lane, rest)
-  end
-  local mark, at = fail(dispatch, nil, 'never_started')
+  set_words('queue:' .. lane, words(rest))
+  if rest == '' then redis.call('HDEL', state, 'since:' .. lane) end
+  local mark, at = fail(lane, dispatch, nil, 'never_started', seq)
   free_lane(due, lane, at, now)
   tell()
   return {'FAILED', mark}
 end
 
 local dispatch, attempt, run = string.match(found[5], '^([^,]+),([^,]+),(.+)$')
-local over = math.min(found[6] + found[7], tonumber(found[8]), tonumber(found[9] or found[8]))
+local record = record_of(dispatch)
+local limits = limits_of(record)
+local spoke, hard = tonumber(found[6]), tonumber(found[8])
+local alive = math.max(spoke, tonumber(string.match(found[11] or '0', '^%d+')))
+local deadline, reason = string.match(found[9] or '', '^(%d+),?(.*)$')
+local over = math.min(alive + found[7], hard, tonumber(deadline or hard))
 if now < over and dead ~= run then
-  redis.call('ZADD', due, over, due_member(lane))
-  return {'LIVE'}
+  if deadline then
+    look_again(over)
+    return {'LIVE'}
+  end
+  local stop_at = limits.progress > 0 and spoke + limits.progress
+  if stop_at and now >= stop_at then
+    deadline = string.format('%d', now + ARGV[5])
+    add_raw('{"type":"signal.dispatch.cancel_requested","dispatchId":"' .. dispatch
+      .. '","deadline":' .. deadline .. ',"reason":"no_progress"}', seq + 1)
+    redis.call('HSET', state, 'seq', seq + 1, 'cancel:' .. lane, deadline .. ',no_progress')
+    look_again(math.min(over, tonumber(deadline)))
+    tell()
+    return {'STOPPING'}
+  end
+  local word = 'LIVE'
+  local warn_at = limits.warn > 0 and found[12] ~= found[6] and spoke + limits.warn
+  if warn_at and now >= warn_at then
+    local till = stop_at and (',"deadline":' .. string.format('%d', stop_at)) or ''
+    add_raw('{"type":"signal.dispatch.no_progress","dispatchId":"' .. dispatch .. '","runId":"'
+      .. run .. '","sinceMs":' .. found[6] .. till .. '}', seq + 1)
+    redis.call('HSET', state, 'seq', seq + 1, 'warned:' .. lane, found[6])
+    tell()
+    word, warn_at = 'WARNED', false
+  end
+  look_again(math.min(over, warn_at or over, stop_at or over))
+  return {word}
 end
-if found[9] then
+if deadline and reason ~= 'no_progress' then
   local mark, at = add('{"type":"signal.dispatch.cancelled","dispatchId":"' .. dispatch
     .. '","reason":"cancel_grace","runId":"' .. run .. '"}', seq + 1)
   clear_run(lane)
   redis.call('HDEL', state, 'dispatch:' .. dispatch)
   redis.call('HSET', state, 'seq', seq + 1, 'mark', mark, 'outcome', 'cancelled')
+  fall_through(lane, dispatch, seq + 1)
   free_lane(due, lane, at, now)
   tell()
   return {'CANCELLED', mark}
 end
-local attempts = string.match(redis.call('HGET', state, 'dispatch:' .. dispatch), '^[^,]+,[^,]+,([^,]+),')
-if not found[10] and tonumber(attempt) < tonumber(attempts) then
-  local not_before = now + math.min(ARGV[3] * 2 ^ (attempt - 1), tonumber(ARGV[4]))
-  local mark, at = add('{"type":"signal.dispatch.run_lost","dispatchId":"' .. dispatch
-    .. '","runId":"' .. run .. '","attempt":' .. attempt
-    .. ',"notBefore":' .. string.format('%d', not_before) .. '}', seq + 1)
-  clear_run(lane)
-  redis.call('HSET', state, 'seq', seq + 1, 'mark', mark, 'since:' .. lane, at,
-    'queue:' .. lane, found[3] and (dispatch .. ' ' .. found[3]) or dispatch,
-    'dispatch:' .. dispatch,
-    lane .. ',' .. attempt .. ',' .. attempts .. ',' .. string.format('%d', not_before))
-  redis.call('ZADD', due, not_before, due_member(lane))
+local is_silent = now >= alive + found[7] or dead == run
+local may_repeat = not found[10] or limits.repeatable
+if is_silent and not deadline and may_repeat and record.attempt < record.max then
+  local more = ',"reason":"' .. (dead == run and 'worker_dead' or 'silent') .. '"'
+    .. (found[10] and ',"effects":true' or '')
+  local mark = lose(due, lane, dispatch, run, record, seq, more)
   tell()
   return {'LOST', mark}
 end
-local reason = 'attempts_exhausted'
-if found[10] then reason = now >= tonumber(found[8]) and 'run_timeout' or 'orphaned' end
+local why = 'attempts_exhausted'
+if deadline then
+  why = 'no_progress'
+elseif not is_silent then
+  why = 'run_timeout'
+elseif not may_repeat then
+  why = 'orphaned'
+end
 clear_run(lane)
-local mark, at = fail(dispatch, run, reason)
+local mark, at = fail(lane, dispatch, run, why, seq)
 free_lane(due, lane, at, now)
 tell()
 return {'FAILED', mark}

@@ -3,14 +3,15 @@
 -- KEYS: stream, state, due, runs. ARGV: lane, fence, n of the first event, outcome, due after ms,
 -- usage (input output cacheRead cacheWrite totalTokens costNanos, space separated), terminal
 -- payload, then per event: d or e, payload. Answers: OK terminal waiting | DUPLICATE terminal |
--- GAP last | FENCED | GONE | NO_THREAD.
+-- GAP last | FENCED | RESTARTED | GONE | NO_THREAD.
 local due, runs = KEYS[3], KEYS[4]
 local lane, fence = ARGV[1], ARGV[2]
-local found = redis.call('HMGET', state, 'run:' .. lane, 'n:' .. lane, 'seq', 'last:' .. lane)
-if found[1] ~= fence then
+local found = redis.call('HMGET', state, 'run:' .. lane, 'n:' .. lane, 'seq', 'last:' .. lane,
+  'boot')
+if found[1] ~= fence or found[5] ~= BOOT then
   local ended, terminal = string.match(found[4] or '', '^(%S+) (%S+)$')
-  if ended == fence then return {'DUPLICATE', terminal} end
-  return refusal()
+  if ended == fence and found[5] == BOOT then return {'DUPLICATE', terminal} end
+  return refusal(found[5])
 end
 local n, last = tonumber(ARGV[3]), tonumber(found[2])
 if n ~= last + 1 then return {'GAP', last} end
@@ -37,6 +38,7 @@ clear_run(lane)
 redis.call('HDEL', state, 'dispatch:' .. dispatch)
 redis.call('HSET', state, 'seq', seq, 'mark', terminal, 'outcome', ARGV[4],
   'last:' .. lane, fence .. ' ' .. terminal)
+fall_through(lane, dispatch, seq)
 local waiting = free_lane(due, lane, at, now_ms() + ARGV[5])
 redis.call('SREM', runs, due_member(lane))
 tell()
