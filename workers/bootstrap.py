@@ -24,7 +24,7 @@ from workers import leaving
 from workers.ear import Ear
 from workers.heartbeat import Heartbeats
 from workers.leaving import Leaving
-from workers.sweeps import redeliver
+from workers.sweeps import reconcile, redeliver
 from workers.watchdog import Watchdog
 
 _log = log.get(__name__)
@@ -164,5 +164,6 @@ class Process:
             await asyncio.sleep(self.settings.keeper_seconds)
             try:
                 await redeliver.sweep(self.record)
+                await reconcile.sweep(self.record)
             except ArbeError as error:
                 _log.warning("keeper.failed", cause=str(error))

@@ -21,4 +21,6 @@ async def project_many(record: Record, thread_ids: Sequence[ThreadId]) -> list[T
 
     A thread without stream or without row is left alone. Raises: Unavailable.
     """
-    return await projection.project(record.connection, record.projector, thread_ids)
+    return await projection.project(
+        record.scripts, record.connection, record.projector, thread_ids
+    )

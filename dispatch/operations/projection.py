@@ -13,19 +13,24 @@ from dispatch.models import status
 from dispatch.models.state import ThreadState
 from dispatch.models.threads import Projection
 from dispatch.stores.postgres import engine, threads
-from dispatch.streams import entries
+from dispatch.streams import entries, lanes
 from dispatch.streams.connection import Connection
+from dispatch.streams.scripts import Scripts
 
 
 async def project(
-    connection: Connection, projector: engine.Engine, thread_ids: Sequence[ThreadId]
+    scripts: Scripts,
+    connection: Connection,
+    projector: engine.Engine,
+    thread_ids: Sequence[ThreadId],
 ) -> list[ThreadState]:
     """Write status, usage and watermark of some threads in one statement; return their states.
 
     A thread without stream or without row is left alone. Raises: Unavailable.
     """
-    found = await asyncio.gather(
-        *(entries.state_fields(connection, thread_id) for thread_id in thread_ids)
+    found, is_dirty = await asyncio.gather(
+        asyncio.gather(*(entries.state_fields(connection, each) for each in thread_ids)),
+        asyncio.gather(*(lanes.is_dirty(connection, each) for each in thread_ids)),
     )
     read = [states.from_fields(fields) for fields in found]
     projections = [
@@ -42,4 +47,11 @@ async def project(
     if projections:
         async with engine.as_worker(projector) as rows:
             await threads.project(rows, projections=projections)
+    await asyncio.gather(
+        *(
+            lanes.projected(scripts, thread_id, state.mark)
+            for thread_id, state, dirty in zip(thread_ids, read, is_dirty, strict=True)
+            if dirty
+        )
+    )
     return read

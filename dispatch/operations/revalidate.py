@@ -39,4 +39,4 @@ async def revalidate(
     )
     if is_shorter:
         _log.error("stream.rolled_back", thread_id=str(thread_id), witness=witness)
-        await projection.project(connection, projector, [thread_id])
+        await projection.project(scripts, connection, projector, [thread_id])

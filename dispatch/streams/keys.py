@@ -16,6 +16,8 @@ _REMEMBERED: Final = 4096
 
 DUE: Final = "arbe:due"
 """zset: `<thread>|<lane>` → Unix ms when somebody must look. Exactly the lanes with work."""
+DIRTY: Final = "arbe:dirty"
+"""zset: thread → Unix ms since when its row may not know how the thread stands."""
 WORKERS: Final = "arbe:workers"
 """zset: worker id → Unix ms of its last beat."""
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from dispatch.config import Settings
-from dispatch.ids import AgentId, RunId, ThreadId, WorkerId
+from dispatch.ids import AgentId, EntryId, RunId, ThreadId, WorkerId
 from dispatch.streams import keys
 from dispatch.streams.connection import Connection
 from dispatch.streams.scripts import Scripts
@@ -51,7 +51,7 @@ async def expire(
     """
     answer = await scripts.run(
         "expire",
-        [keys.stream(ref.thread_id), keys.state(ref.thread_id), keys.DUE],
+        [keys.stream(ref.thread_id), keys.state(ref.thread_id), keys.DUE, keys.DIRTY],
         str(ref.lane),
         dead_run or "",
         int(settings.start_timeout_seconds * 1000),
@@ -69,6 +69,29 @@ async def list_due(connection: Connection, *, limit: int) -> list[LaneRef]:
     return [_lane_ref(member) for member in found]
 
 
+async def list_dirty(
+    connection: Connection, *, older_than_seconds: float, limit: int
+) -> list[ThreadId]:
+    """Return threads whose row has not been told for that long how they stand."""
+    before = await now_ms(connection) - int(older_than_seconds * 1000)
+    found = await connection.call(
+        "ZRANGEBYSCORE", keys.DIRTY, "-inf", before, "LIMIT", 0, limit
+    )
+    return [ThreadId(UUID(thread_id.decode())) for thread_id in found]
+
+
+async def is_dirty(connection: Connection, thread_id: ThreadId) -> bool:
+    """Tell whether a thread's row may not know how the thread stands."""
+    return await connection.call("ZSCORE", keys.DIRTY, str(thread_id)) is not None
+
+
+async def projected(scripts: Scripts, thread_id: ThreadId, mark: EntryId) -> None:
+    """Note that a thread's row is up to a mark; it stays dirty if it has moved on since."""
+    await scripts.run(
+        "projected", [keys.stream(thread_id), keys.state(thread_id), keys.DIRTY], mark
+    )
+
+
 async def beat(connection: Connection, worker_id: WorkerId) -> None:
     """Say that a worker process lives."""
     now = await now_ms(connection)
@@ -77,8 +100,9 @@ async def beat(connection: Connection, worker_id: WorkerId) -> None:
 
 async def leave(connection: Connection, worker_id: WorkerId) -> None:
     """Say that a worker process ended by itself and holds nothing."""
-    await connection.call("ZREM", keys.WORKERS, worker_id)
+    # In this order: a worker in the index that holds nothing is forgotten by the sweep.
     await connection.call("DEL", keys.runs(worker_id))
+    await connection.call("ZREM", keys.WORKERS, worker_id)
 
 
 async def list_dead_workers(

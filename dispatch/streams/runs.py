@@ -186,7 +186,7 @@ async def finish(
         terminal = replace(terminal, usage=usages.bounded(terminal.usage))
     answer = await scripts.run(
         "finish",
-        _keys(fence.thread_id, worker_id),
+        [*_keys(fence.thread_id, worker_id), keys.DIRTY],
         str(fence.lane),
         fence.text,
         n,

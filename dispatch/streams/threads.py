@@ -155,7 +155,7 @@ async def cancel(
     why = f',"message":{msgspec.json.encode(message).decode()}' if message else ""
     answer = await scripts.run(
         "cancel",
-        [*_thread_keys(thread_id), keys.DUE],
+        [*_thread_keys(thread_id), keys.DUE, keys.DIRTY],
         dispatch_id,
         int(grace_seconds * 1000),
         who + why,
@@ -184,7 +184,10 @@ async def revalidate(
     Raises: Gone; NotFound, if neither stream nor witness are there.
     """
     answer = await scripts.run(
-        "revalidate", [*_thread_keys(thread_id), keys.DUE], witness, int(was_running)
+        "revalidate",
+        [*_thread_keys(thread_id), keys.DUE, keys.DIRTY],
+        witness,
+        int(was_running),
     )
     word = _word(answer)
     if word not in {"OK", "ROLLBACK"}:
@@ -254,6 +257,7 @@ def _accept_keys(thread_id: ThreadId) -> list[str]:
         keys.idempotency(thread_id),
         keys.idempotency_ages(thread_id),
         keys.DUE,
+        keys.DIRTY,
     ]
 
 

@@ -1,15 +1,28 @@
-"""End the runs of worker processes that died, without waiting for their leases."""
+"""End the runs of worker processes that died; tell rows what their streams say.
+
+Neither waits: a dead worker's leases are over at once, and a row whose projector died is
+brought up within seconds.
+"""
+
+from typing import Final
 
 from dispatch import log
+from dispatch.operations import project
 from dispatch.operations.record import Record
 from dispatch.streams import lanes
 from workers.sweeps import Counts, redeliver
 
 _log = log.get(__name__)
+_PROJECTOR_SECONDS: Final = 2.0
+"""Whoever ended a dispatch projects its thread at once; after this long it will not."""
+_MAX_PAGES: Final = 50
+"""Bounds one pass; what is left is dirty in the next."""
 
 
 async def sweep(record: Record) -> Counts:
-    """Look at every lane a dead worker held; a worker is forgotten when none is left.
+    """Look at every lane a dead worker held, then at every row that was not told its end.
+
+    A worker is forgotten when none of its lanes is left.
 
     Not guaranteed: a process that was only paused is dead by this measure too. Its runs are
     fenced off, and it hears so at its next word.
@@ -27,4 +40,19 @@ async def sweep(record: Record) -> Counts:
         if not found["unavailable"]:
             await lanes.forget_worker(record.connection, worker_id, refs)
             _log.info("worker.reaped", worker_id=worker_id, lanes=len(refs))
+    counts["projected"] = await _project_dirty(record)
     return counts
+
+
+async def _project_dirty(record: Record) -> int:
+    count, limit = 0, record.settings.sweep_batch
+    for _ in range(_MAX_PAGES):
+        page = await lanes.list_dirty(
+            record.connection, older_than_seconds=_PROJECTOR_SECONDS, limit=limit
+        )
+        if page:
+            await project.project_many(record, page)
+        count += len(page)
+        if len(page) < limit:
+            break
+    return count

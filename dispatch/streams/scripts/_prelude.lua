@@ -45,6 +45,11 @@ local function refusal(boot)
   return {'NO_THREAD'}
 end
 
+-- The row does not know yet how the thread stands; a sweep tells it if nobody else does.
+local function mark_dirty(dirty)
+  redis.call('ZADD', dirty, 'NX', string.format('%d', now_ms()), string.sub(stream, 13))
+end
+
 local function due_member(lane)
   return string.sub(stream, 13) .. '|' .. lane
 end

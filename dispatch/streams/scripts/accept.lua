@@ -1,7 +1,7 @@
 -- accept: append a chat entry and give birth to one dispatch per lane, all or nothing; what a
 -- busy lane makes of it is the poster's choice.
 -- Promise: the same key never makes a second entry; a lane with work is always in the due index.
--- KEYS: stream, state, keys (idempotency hash), ages (its zset by time), due.
+-- KEYS: stream, state, keys (idempotency hash), ages (its zset by time), due, dirty.
 -- ARGV: key digest, body digest, payload, max queue, max stream, due after ms, key ttl s, when
 --       busy, wanted statuses ('' any), `idle` or `open` (a sub-job's or a chat's word at rest),
 --       cancel grace ms, who (`,"by":…`), then per lane: lane, max attempts, policy text, policy
@@ -117,7 +117,10 @@ for _, lane in ipairs(lanes) do
   end
 end
 redis.call('HSET', state, 'seq', seq, 'mark', mark)
-if found[3] then redis.call('HDEL', state, 'outcome') end
+if found[3] then
+  redis.call('HDEL', state, 'outcome')
+  if #born == 0 then mark_dirty(KEYS[6]) end
+end
 
 local ttl = tonumber(ARGV[7])
 local joined = table.concat(born, ' ')

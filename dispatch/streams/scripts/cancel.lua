@@ -1,6 +1,6 @@
 -- cancel: a queued dispatch ends now; a running one is asked to end and has a grace. Promise: what
 -- this answers stands on the stream; a run that is asked twice is told once.
--- KEYS: stream, state, due. ARGV: dispatch, grace ms, who and why (`,"by":…,"message":…`), reason,
+-- KEYS: stream, state, due, dirty. ARGV: dispatch, grace ms, who and why (`,"by":…,"message":…`), reason,
 -- `queued` to withdraw only what has not started.
 -- Answers: CANCELLED mark | REQUESTED | RUNNING | NONE | RESTARTED | GONE | NO_THREAD.
 local due = KEYS[3]
@@ -51,5 +51,6 @@ if not work[1] then
     redis.call('ZADD', due, now, due_member(lane))
   end
 end
+mark_dirty(KEYS[4])
 tell()
 return {'CANCELLED', mark}

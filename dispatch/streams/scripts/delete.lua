@@ -1,11 +1,12 @@
 -- delete: any -> deleted. Promise: when this answers no key of the thread exists but a tombstone
 -- that expires; every later write hears GONE; followers are told. Repeatable, also for a thread
--- that never was. KEYS: stream, state, keys, ages, due. ARGV: tombstone ttl s. Answers: OK.
+-- that never was. KEYS: stream, state, keys, ages, due, dirty. ARGV: tombstone ttl s. Answers: OK.
 local due = KEYS[5]
 for _, field in ipairs(redis.call('HKEYS', state)) do
   local kind, lane = string.match(field, '^(%a+):(.+)$')
   if kind == 'queue' or kind == 'run' then redis.call('ZREM', due, due_member(lane)) end
 end
+redis.call('ZREM', KEYS[6], string.sub(stream, 13))
 redis.call('DEL', stream, state, KEYS[3], KEYS[4])
 redis.call('HSET', state, 'deleted', now_ms())
 redis.call('EXPIRE', state, ARGV[1])

@@ -2,7 +2,7 @@
 -- reaped; a run without visible effect is queued again while attempts are left; else it fails,
 -- once, and its thread is told why. A run that lives but makes no progress is warned, then asked to
 -- end, then failed. Safe at any time, by anybody, any number of times.
--- KEYS: stream, state, due. ARGV: lane, run id known to be dead (or ''), start timeout ms, due after
+-- KEYS: stream, state, due, dirty. ARGV: lane, run id known to be dead (or ''), start timeout ms, due after
 -- ms, cancel grace ms.
 -- Answers: LIVE | WARNED | STOPPING | HINT (waits for a worker) | WAIT (backing off) | NONE
 -- | LOST mark | FAILED mark | CANCELLED mark | RESTARTED | GONE | NO_THREAD.
@@ -44,6 +44,7 @@ if not found[5] then
   if rest == '' then redis.call('HDEL', state, 'since:' .. lane) end
   local mark, at = fail(lane, dispatch, nil, 'never_started', seq)
   free_lane(due, lane, at, now)
+  mark_dirty(KEYS[4])
   tell()
   return {'FAILED', mark}
 end
@@ -91,6 +92,7 @@ if deadline and reason ~= 'no_progress' then
   redis.call('HSET', state, 'seq', seq + 1, 'mark', mark, 'outcome', 'cancelled')
   fall_through(lane, dispatch, seq + 1)
   free_lane(due, lane, at, now)
+  mark_dirty(KEYS[4])
   tell()
   return {'CANCELLED', mark}
 end
@@ -114,5 +116,6 @@ end
 clear_run(lane)
 local mark, at = fail(lane, dispatch, run, why, seq)
 free_lane(due, lane, at, now)
+mark_dirty(KEYS[4])
 tell()
 return {'FAILED', mark}

@@ -1,6 +1,6 @@
 -- finish: running -> done. Promise: exactly one terminal per dispatch; the run's last words ride in
 -- the same call; the lane is free for its next dispatch when this answers; a repeat hears DUPLICATE.
--- KEYS: stream, state, due, runs. ARGV: lane, fence, n of the first event, outcome, due after ms,
+-- KEYS: stream, state, due, runs, dirty. ARGV: lane, fence, n of the first event, outcome, due after ms,
 -- usage (input output cacheRead cacheWrite totalTokens costNanos, space separated), terminal
 -- payload, then per event: d or e, payload. Answers: OK terminal waiting | DUPLICATE terminal |
 -- GAP last | FENCED | RESTARTED | GONE | NO_THREAD.
@@ -41,5 +41,6 @@ redis.call('HSET', state, 'seq', seq, 'mark', terminal, 'outcome', ARGV[4],
 fall_through(lane, dispatch, seq)
 local waiting = free_lane(due, lane, at, now_ms() + ARGV[5])
 redis.call('SREM', runs, due_member(lane))
+mark_dirty(KEYS[5])
 tell()
 return {'OK', terminal, waiting}

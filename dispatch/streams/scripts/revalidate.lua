@@ -2,7 +2,7 @@
 -- row remembers? Promise: if it is, the thread goes on under this start of the server. If it is
 -- not, the thread is told (`signal.thread.stream_rollback`), every open dispatch ends as failed,
 -- since it may have run in what was lost, and later ids are greater than any the row ever saw.
--- Repeatable. KEYS: stream, state, due. ARGV: witness (the row's watermark), 1 if the row said
+-- Repeatable. KEYS: stream, state, due, dirty. ARGV: witness (the row's watermark), 1 if the row said
 -- `running`.
 -- Answers: OK | ROLLBACK mark | GONE | NO_THREAD (and nothing to remember: create it).
 local due = KEYS[3]
@@ -55,5 +55,6 @@ end
 for _, each in ipairs(open) do
   mark, _, seq = fail(each[2], each[1], runs[each[1]], 'stream_rollback', seq)
 end
+mark_dirty(KEYS[4])
 tell()
 return {'ROLLBACK', mark}
