@@ -101,6 +101,11 @@ class Settings(BaseSettings):
     chunk_bytes: int = 2048
     """… or until they are this large, whichever comes first."""
 
+    broker_visibility_seconds: float = 180.0
+    """On a Redis broker a message that a killed worker had not acknowledged comes back after
+    this long. Only producers' messages are ever held, a third of it at most; hints are
+    acknowledged before their turns, so no turn is too long for it."""
+
     # --- workers -----------------------------------------------------------------------------
     worker_concurrency: int = 200
     """Turns at once in one worker process; a waiting turn costs about 50 KB."""

@@ -71,7 +71,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     is_redis = uses_redis(settings)
     return {
         "broker_url": settings.broker,
-        "broker_transport_options": _REDIS_OPTIONS if is_redis else _AMQP_OPTIONS,
+        "broker_transport_options": _redis_options(settings) if is_redis else _AMQP_OPTIONS,
         "broker_connection_timeout": 3,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -86,19 +86,21 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
-# kombu passes socket_timeout=None by default, and a silent broker then blocks for ever.
-_REDIS_OPTIONS: Final = {
-    "socket_timeout": 5,
-    "socket_connect_timeout": 3,
-    "socket_keepalive": True,
-    "health_check_interval": 5,
-    "priority_steps": [0],
-    # Hints are acked before they run; only producers' messages are held, 60 s at most. A killed
-    # worker's message comes back after this. (No countdown may ever be longer: Celery's trap.)
-    "visibility_timeout": 180,
-    "unacked_restore_interval": 10,
-    "unacked_restore_throttle": 1,
-}
+def _redis_options(settings: Settings) -> dict[str, Any]:
+    return {
+        # kombu passes socket_timeout=None by default, and a silent broker then blocks for ever.
+        "socket_timeout": 5,
+        "socket_connect_timeout": 3,
+        "socket_keepalive": True,
+        "health_check_interval": 5,
+        "priority_steps": [0],
+        # No countdown may ever be longer than this: Celery would run the task again and again.
+        "visibility_timeout": settings.broker_visibility_seconds,
+        "unacked_restore_interval": min(10, settings.broker_visibility_seconds),
+        "unacked_restore_throttle": 1,
+    }
+
+
 _AMQP_OPTIONS: Final = {"confirm_publish": True, "read_timeout": 5, "write_timeout": 5}
 
 

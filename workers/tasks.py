@@ -10,21 +10,21 @@ import msgspec
 from celery import Task
 from celery.exceptions import Reject
 
-from dispatch import log, task_names
+from dispatch import clock, log, task_names
 from dispatch.errors import ArbeError, Unavailable
 from dispatch.ids import AgentId, ThreadId
 from dispatch.operations import post_as_service
 from dispatch.operations.post_entry import Draft
 from dispatch.streams.lanes import LaneRef
 from workers import turn
-from workers.celery_app import app, process
+from workers.celery_app import app, process, settings
 from workers.sweeps import prune, reconcile, redeliver
 
 _log = log.get(__name__)
 PRODUCER_PAUSE_SECONDS = 1.0
 """A producer's message is tried again this often while a server is away …"""
-PRODUCER_HOLD_SECONDS = 60.0
-"""… and goes back to the queue after this long: well below the broker's visibility timeout."""
+HOLD_SECONDS = settings.broker_visibility_seconds / 3
+"""… and goes back to the queue after this long, before the broker would give it to another."""
 
 
 class ProducerMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,7 +93,8 @@ def _service_entry(
 
 
 def _post_when_possible(message: post_as_service.ServiceEntry) -> None:
-    for _ in range(int(PRODUCER_HOLD_SECONDS / PRODUCER_PAUSE_SECONDS)):
+    deadline = clock.monotonic_seconds() + HOLD_SECONDS
+    while clock.monotonic_seconds() < deadline:
         try:
             process.run(post_as_service.post_as_service(process.record, message))
         except Unavailable as error:
