@@ -3,6 +3,7 @@
 Arguments come from the broker, which is not trusted to be sane: what does not parse is dropped.
 """
 
+from collections.abc import Awaitable
 from typing import Any
 from uuid import UUID
 
@@ -15,10 +16,11 @@ from dispatch.errors import ArbeError, Unavailable
 from dispatch.ids import AgentId, ThreadId
 from dispatch.operations import post_as_service
 from dispatch.operations.post_entry import Draft
+from dispatch.streams import fleet
 from dispatch.streams.lanes import LaneRef
 from workers import turn
 from workers.celery_app import app, process, settings
-from workers.sweeps import prune, reconcile, redeliver
+from workers.sweeps import Counts, prune, reconcile, redeliver
 
 _log = log.get(__name__)
 PRODUCER_PAUSE_SECONDS = 1.0
@@ -125,11 +127,18 @@ def sweep_prune() -> None:
     _sweep("prune", prune.sweep(process.record))
 
 
-def _sweep(name: str, sweep: Any) -> None:
+def _sweep(name: str, sweep: Awaitable[Counts]) -> None:
     try:
-        counts = process.run(sweep)
+        counts = process.run(_noted(name, sweep))
     except Unavailable as error:
         _log.warning("sweep.failed", sweep=name, cause=str(error))
         return
     if any(counts.values()):
         _log.info("sweep.finished", sweep=name, **counts)
+
+
+async def _noted(name: str, sweep: Awaitable[Counts]) -> Counts:
+    """Await a sweep and remember that it ran, for whoever asks whether a beat is alive."""
+    counts = await sweep
+    await fleet.note_sweep(process.record.connection, name)
+    return counts

@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI
 from dispatch.api import body, openapi, problems
 from dispatch.api.routes import (
     agents,
+    diagnose,
     dispatches,
     entries,
     environments,
@@ -56,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
 def _version_1() -> APIRouter:
     router = APIRouter(prefix="/v1")
     # dispatches before threads: `/threads/prune` is no reference.
-    for part in (houses, members, tokens, agents, environments, dispatches, threads):
+    for part in (houses, members, tokens, agents, environments, diagnose, dispatches, threads):
         router.include_router(part.router)
     router.include_router(entries.router)
     router.include_router(stream.router)

@@ -6,7 +6,17 @@ from typing import Annotated, Final
 
 import typer
 
-from dispatch.cli import agents, commands, environments, exits, houses, local, members, threads
+from dispatch.cli import (
+    agents,
+    commands,
+    environments,
+    exits,
+    fleet,
+    houses,
+    local,
+    members,
+    threads,
+)
 
 app: Final = commands.noun(
     "Post entries to threads, and read agents' turns as they happen.\n\n"
@@ -21,6 +31,7 @@ app.add_typer(members.members, name="member")
 app.add_typer(members.tokens, name="token")
 app.add_typer(environments.app, name="environment")
 app.add_typer(local.database, name="db")
+fleet.register(app)
 local.register(app)
 
 _CLICK_USAGE: Final = 2

@@ -33,7 +33,8 @@ def show(door: Door, found: Json) -> int:
 def show_findings(output: Output, findings: Sequence[Json]) -> None:
     """Show what is wrong around dispatches, each with what to do."""
     for finding in findings:
-        output.line(f"{finding['gravity']} ({finding['code']}): {finding['cause']}", "error")
+        look: Look = "tool" if finding["gravity"] == "degraded" else "error"
+        output.line(f"{finding['gravity']} ({finding['code']}): {finding['cause']}", look)
         output.line(f"  {finding['nextStep']}")
 
 

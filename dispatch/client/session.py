@@ -43,6 +43,16 @@ class Client:
         """
         return await self._connection.call("GET", "/health")
 
+    async def diagnose(self, *, limit: int | None = None, cursor: str | None = None) -> Json:
+        """Return how servers, workers, sweeps and the house's threads stand.
+
+        Returns: `{verdict, cause, nextStep, findings, threads, workers, …}`; ask on with
+        `threads.nextCursor` for more of `threads.listed`.
+        """
+        return await self._connection.call(
+            "GET", "/v1/diagnose", query={"limit": limit, "cursor": cursor}
+        )
+
     async def close(self) -> None:
         """Give the sockets back."""
         await self._connection.close()

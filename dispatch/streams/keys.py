@@ -20,6 +20,8 @@ DIRTY: Final = "arbe:dirty"
 """zset: thread → Unix ms since when its row may not know how the thread stands."""
 WORKERS: Final = "arbe:workers"
 """zset: worker id → Unix ms of its last beat."""
+SWEEPS: Final = "arbe:sweeps"
+"""hash: a sweep of the timetable → Unix ms when it last ran to its end."""
 
 
 @lru_cache(_REMEMBERED)

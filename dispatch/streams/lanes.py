@@ -66,7 +66,7 @@ async def list_due(connection: Connection, *, limit: int) -> list[LaneRef]:
     """Return lanes somebody must look at now, the longest due first."""
     now = await now_ms(connection)
     found = await connection.call("ZRANGEBYSCORE", keys.DUE, "-inf", now, "LIMIT", 0, limit)
-    return [_lane_ref(member) for member in found]
+    return [lane_ref(member) for member in found]
 
 
 async def list_dirty(
@@ -163,7 +163,7 @@ async def now_ms(connection: Connection) -> int:
 async def list_runs(connection: Connection, worker_id: WorkerId) -> list[LaneRef]:
     """Return the lanes a worker claimed; some may have gone on without it."""
     found = await connection.call("SMEMBERS", keys.runs(worker_id))
-    return [_lane_ref(member) for member in found]
+    return [lane_ref(member) for member in found]
 
 
 async def holder(connection: Connection, ref: LaneRef) -> tuple[RunId, WorkerId] | None:
@@ -186,6 +186,7 @@ async def forget_worker(
     await connection.call("ZREM", keys.WORKERS, worker_id)
 
 
-def _lane_ref(member: bytes) -> LaneRef:
+def lane_ref(member: bytes) -> LaneRef:
+    """Read a lane's name in the due index."""
     thread_id, _, lane = member.decode().partition("|")
     return LaneRef(ThreadId(UUID(thread_id)), AgentId(UUID(lane)))

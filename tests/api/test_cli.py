@@ -161,6 +161,23 @@ async def test_a_run_that_nobody_carries_on_is_stalled_then_reconciled(
     assert counts["checked"] == 0
 
 
+async def test_the_fleet_is_diagnosed_only_when_asked_for(arbe: Arbe) -> None:
+    bare = await arbe("diagnose")
+    assert bare.code == 64
+    assert "--fleet" in bare.err
+    whole = await arbe("diagnose", "--fleet")
+    assert whole.code == 2
+    assert whole.out.startswith("failed\nfailed (no_worker): ")
+    assert "\nredis: up, version " in whole.out
+    assert "\nthreads: none has work" in whole.out
+
+
+async def test_an_api_that_is_away_counts_as_a_server_away(arbe: Arbe, dead_port: int) -> None:
+    away = await arbe("diagnose", "--fleet", ARBE_URL=f"http://127.0.0.1:{dead_port}")
+    assert away.code == 2
+    assert "cannot be reached" in away.err
+
+
 async def test_deleting_is_idempotent_and_what_is_gone_says_so(arbe: Arbe) -> None:
     made = (await arbe("thread", "create", "@demo", "--name", "x", "--json")).json
     thread = made["thread"]["id"]

@@ -13,7 +13,7 @@ import pytest_asyncio
 import structlog
 from pydantic import SecretStr
 
-from dispatch import task_names, transport
+from dispatch import queues, task_names, transport
 from dispatch.config import Settings
 from dispatch.embedded.redis import Redis
 from dispatch.errors import Unavailable
@@ -81,6 +81,20 @@ async def test_a_broker_that_answers_is_well(system: Settings) -> None:
         await asyncio.to_thread(bell.check)
 
 
+@brokers.on_both
+async def test_what_waits_at_the_broker_is_measured(system: Settings) -> None:
+    await asyncio.to_thread(brokers.purge, system, HINT.queue)
+    async with opened(system) as bell:
+        bell.ring([HINT] * 3)
+        await asyncio.to_thread(wait_until, lambda: brokers.depth(system, HINT.queue) == 3)
+        absent, there = await asyncio.to_thread(queues.measure, system, ["no.such", HINT.queue])
+    is_redis = transport.uses_redis(system)
+    # An empty list of Redis does not exist, and nobody subscribes to one.
+    assert (absent.messages, absent.consumers) == (0 if is_redis else None, None)
+    assert (there.messages, there.consumers) == (3, None if is_redis else 0)
+    await asyncio.to_thread(brokers.purge, system, HINT.queue)
+
+
 async def test_a_dead_broker_costs_a_ring_nothing_but_its_hints(nowhere: Settings) -> None:
     with structlog.testing.capture_logs() as logs:
         async with opened(nowhere) as bell:
@@ -110,6 +124,8 @@ async def says_away(settings: Settings) -> None:
     async with opened(settings) as bell:
         with pytest.raises(Unavailable, match="broker"):
             await asyncio.to_thread(bell.check)
+        with pytest.raises(Unavailable, match="broker"):
+            await asyncio.to_thread(queues.measure, settings, [HINT.queue])
 
 
 async def test_a_silent_broker_blocks_no_loop_and_gets_the_hints_of_later(

@@ -168,6 +168,14 @@ def test_a_long_wait_beside_workers_tells_busy_ones_from_idle_ones() -> None:
     assert found.evidence["agent"] == "@demo"
 
 
+def test_a_long_wait_beside_workers_that_are_all_deaf_is_stalled() -> None:
+    state = state_of(Lane((FIRST,), since_ms=NOW - 60_000))
+    found = ask(state, workers=[Worker(WORKER, NOW, 0, is_deaf=True)])
+
+    assert found.stage == "stalled"
+    assert "hear nothing" in found.cause
+
+
 def test_a_wait_beyond_the_start_timeout_is_stalled_though_workers_live() -> None:
     found = ask(state_of(Lane((FIRST,), since_ms=NOW - 1_801_000)))
 

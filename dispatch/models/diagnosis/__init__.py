@@ -58,6 +58,8 @@ class Worker(msgspec.Struct, frozen=True):
     beat_ms: int
     runs: int = 0
     """Lanes it claimed; some may have gone on without it."""
+    is_deaf: bool = False
+    """It says that it hears nothing from the broker, and takes no new work."""
 
 
 class AgentSeen(msgspec.Struct, frozen=True):
@@ -84,6 +86,11 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     def living(self) -> list[Worker]:
         """Return the workers that beat lately."""
         return [worker for worker in self.workers if not self.is_dead(worker)]
+
+    @property
+    def taking(self) -> list[Worker]:
+        """Return the living workers that take new work."""
+        return [worker for worker in self.living if not worker.is_deaf]
 
     @property
     def ref(self) -> str:

@@ -91,11 +91,18 @@ def _long_wait(dispatch: Dispatch, waited_seconds: int, sight: Sight) -> _Said:
             f"{waited}: the broker does not answer, so no worker hears of it.",
             "Bring the broker of BROKER_URL back; what waits starts by itself.",
         )
-    idle_count = sum(not worker.runs for worker in sight.living)
+    if not sight.taking:
+        return _Said(
+            "stalled",
+            f"{waited}: all {len(sight.living)} say that they hear nothing from the broker.",
+            "Their supervisor should start them again once they hold no run; if it does not, "
+            "restart them and look at the broker.",
+        )
+    idle_count = sum(not worker.runs for worker in sight.taking)
     if not idle_count:
         return _Said(
             "queued",
-            f"{waited}: all {len(sight.living)} are busy.",
+            f"{waited}: all {len(sight.taking)} are busy.",
             "Wait, start more workers, or raise ARBE_WORKER_CONCURRENCY.",
         )
     queue = _queue_of(dispatch, sight)

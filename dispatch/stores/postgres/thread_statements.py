@@ -75,6 +75,20 @@ def running(house_id: HouseId | None) -> sa.Select[Any]:
     return statement if house_id is None else statement.where(threads.c.house_id == house_id)
 
 
+def failed_lately(house_id: HouseId, *, within_seconds: float) -> sa.Select[Any]:
+    """Select the house's rows that say `failed` and changed within that time, newest first."""
+    since = sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, within_seconds)
+    return (
+        sa.select(threads)
+        .where(
+            threads.c.house_id == house_id,
+            _has_status("failed"),
+            threads.c.updated_at > since,
+        )
+        .order_by(threads.c.updated_at.desc())
+    )
+
+
 def delete_below(thread_id: ThreadId) -> ReturningDelete[uuid.UUID]:
     """Delete a thread and all below it, whatever the depth, and return their ids."""
     tree = sa.select(threads.c.id).where(threads.c.id == thread_id).cte("tree", recursive=True)

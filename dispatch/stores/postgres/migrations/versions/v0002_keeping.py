@@ -16,6 +16,7 @@ _SQL = Path(__file__).parents[1] / "sql"
 _FILES: tuple[str, ...] = (
     "0002_busy.sql",
     "0002_cancellations.sql",
+    "0002_fleet.sql",
     "0002_idempotency.sql",
 )
 
