@@ -14,6 +14,8 @@ from celery.exceptions import Reject
 from dispatch import clock, log, task_names
 from dispatch.errors import ArbeError, Unavailable
 from dispatch.ids import AgentId, ThreadId
+from dispatch.models.houses import WhenBusy
+from dispatch.models.threads import ThreadStatus
 from dispatch.operations import post_as_service
 from dispatch.operations.post_entry import Draft
 from dispatch.streams import fleet
@@ -38,6 +40,8 @@ class ProducerMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mentions: tuple[str, ...] | None = None
     service: str = "service"
     token: str | None = None
+    when_busy: WhenBusy | None = None
+    if_status: tuple[ThreadStatus, ...] | None = None
 
 
 @app.task(name=task_names.RUN_LANE)
@@ -69,7 +73,7 @@ def post_entry(self: "Task[Any, Any]", *arguments: Any, **named: Any) -> None:
     """Post an entry for a service that knows only the broker; repeats make no second one.
 
     Args: thread: a full thread id. text. key: idempotency key; by default the message's own id.
-        mentions, service, token: see `post_as_service`.
+        mentions, service, token, when_busy, if_status: see `post_as_service`.
     """
     thread_id = str(named.get("thread", *arguments[:1]))[:36]
     try:
@@ -87,7 +91,12 @@ def _service_entry(
     message = msgspec.convert(given, ProducerMessage)
     return post_as_service.ServiceEntry(
         thread_id=ThreadId(message.thread),
-        draft=Draft(message.text, mentions=message.mentions or ()),
+        draft=Draft(
+            message.text,
+            mentions=message.mentions or (),
+            when_busy=message.when_busy,
+            if_status=message.if_status or (),
+        ),
         key=message.key or key,
         service=message.service,
         token=message.token,

@@ -42,7 +42,8 @@ def document(app: FastAPI) -> dict[str, Any]:
     paths.setdefault("/v1/threads/{ref}/entries", {})["post"] = _posting(
         "post_entry",
         "Post an entry; the agents it concerns take a turn",
-        "Who is woken: agents with trigger mode `always`, and those mentioned.",
+        "Who is woken: agents with trigger mode `always`, and those mentioned. 409 `busy` "
+        "names `agentId` and `dispatchId`, 409 `status_mismatch` its `threadStatus`.",
     )
     paths.setdefault("/v1/agents/{ref}/entries", {})["post"] = _posting(
         "post_to_agent",

@@ -26,6 +26,14 @@ WhenBusy = Annotated[
         metavar="POLICY",
     ),
 ]
+IfStatus = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--if-status",
+        help="Only while the thread has this status; may be given several times.",
+        metavar="STATUS",
+    ),
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="This many at most.")]
 
 _STDIN: Final = "-"

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from dispatch.cli import arguments, commands, exits, reading
-from dispatch.cli.arguments import Limit, ThreadRef
+from dispatch.cli.arguments import IfStatus, Limit, ThreadRef, WhenBusy
 from dispatch.cli.doors import Door
 from dispatch.client.connection import Json
 from dispatch.errors import Gone
@@ -27,6 +27,7 @@ After = Annotated[
     examples="""
     arbe thread entries create @demo "run: uname -a" --follow
     arbe thread entries create 0198f2c4 "@demo what changed?"
+    arbe thread entries create 0198f2c4 "in English, please" --when-busy steer --follow
     git diff | arbe thread entries create @reviewer - --key "review-$(git rev-parse HEAD)"
     """,
 )
@@ -55,24 +56,53 @@ async def create(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Read the answer until the turn ends.")
     ] = False,
+    when_busy: WhenBusy = None,
+    if_status: IfStatus = None,
 ) -> None:
     """Post a message. This is what wakes agents.
 
-    With --follow the exit code tells how the turn ended: 0 completed, 2 failed, 4 cancelled.
+    With --follow the exit code tells how the turn ended: 0 completed, 2 failed, 4 cancelled;
+    an entry that was taken into a running turn is followed into that one.
     """
-    posted = await door.client.entries.create(ref, message, key=key)
+    posted = await door.client.entries.create(
+        ref, message, key=key, when_busy=when_busy, if_status=if_status or ()
+    )
     if posted.get("duplicate"):
         door.output.note("This key was posted before; nothing was added.")
     if not follow or door.output.as_json:
         _show_posted(door, posted)
     awaited = [dispatch["id"] for dispatch in posted["dispatches"]]
     if not awaited:
-        door.output.note("No agent was woken: mention one by its @handle.")
+        door.output.note("No turn comes of it: no agent is mentioned, or it is busy.")
     elif follow:
         code = await reading.read(
             door, posted["threadId"], after=posted["entry"]["id"], awaited=awaited
         )
         raise exits.Ended(code)
+
+
+@commands.command(
+    app,
+    "withdraw",
+    examples="arbe thread entries withdraw 0198f2c4 001795206605314_0000000001",
+)
+async def withdraw(
+    door: Door,
+    thread: ThreadRef,
+    entry: Annotated[str, typer.Argument(help="The entry's id.", metavar="ENTRY")],
+    message: Annotated[
+        str | None, typer.Option("--message", "-m", help="Why, for those who read it.")
+    ] = None,
+) -> None:
+    """Let no turn of an entry start that has not started yet; the entry stays to be read."""
+    done = await door.client.entries.withdraw(thread, entry, message=message)
+    if door.output.as_json:
+        door.output.json(done)
+        return
+    words = ("withdrawn", "delivered")
+    door.output.table(
+        [(each, word) for word in words for each in done[word]], ("dispatch", "receipt")
+    )
 
 
 @commands.command(

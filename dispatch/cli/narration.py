@@ -1,13 +1,14 @@
 """One line of prose per event that is not somebody's words."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from dispatch.cli.output import Look
 from dispatch.models import endings
 from dispatch.payloads import signals
+from dispatch.payloads.chat import Author
 from dispatch.payloads.llm import Compaction, ToolResult
 from dispatch.payloads.usage import TokenUsage
 
@@ -29,18 +30,17 @@ def signal(payload: signals.Signal, name_of: NameOf) -> Remark | None:
     """Return the remark on a signal; None for those that only say "alive"."""
     match payload:
         case signals.Queued():
-            return Remark(f"· {name_of(payload.agent_id)} is asked")
-        case signals.Started(attempt=1):
-            return Remark(f"· {name_of(payload.agent_id)} starts")
+            return Remark(f"· {name_of(payload.agent_id)} is asked{_place(payload)}")
         case signals.Started():
-            return Remark(f"· {name_of(payload.agent_id)} starts, attempt {payload.attempt}")
+            return Remark(f"· {name_of(payload.agent_id)} starts{_attempt(payload)}")
+        case signals.EntryWritten():
+            return Remark(f"· {name_of(payload.agent_id)} is busy: written down, no turn")
         case signals.Completed() | signals.Failed() | signals.Cancelled():
             return _terminal(payload)
         case signals.Heartbeat():
             return None
         case _:
-            text = _dispatch_news(payload) or _thread_news(payload)
-            return Remark(f"· {text}") if text else None
+            return _news(payload)
 
 
 def tool_call(name: str, arguments: dict[str, Any]) -> str:
@@ -81,10 +81,58 @@ def _terminal(payload: signals.Terminal) -> Remark:
             cause, next_step = endings.explain(payload)
             return Remark(f"✗ failed ({payload.reason}): {cause}\n  {next_step}", "error")
         case signals.Cancelled():
-            by = f" by {payload.by.name or payload.by.kind}" if payload.by else ""
             cause, _ = endings.explain(payload)
             why = f" {payload.message}" if payload.message else ""
-            return Remark(f"✗ cancelled{by}: {cause}{why}", "error")
+            return Remark(f"✗ cancelled{_by(payload.by)}: {cause}{why}", "error")
+
+
+def _news(payload: signals.Signal) -> Remark | None:
+    if isinstance(payload, signals.StreamRollback):
+        return Remark(_ROLLED_BACK, "error")
+    text = _busy_news(payload) or _dispatch_news(payload) or _thread_news(payload)
+    return Remark(f"· {text}") if text else None
+
+
+_ROLLED_BACK: Final = (
+    "✗ the server of the streams came back without the newest entries: what stood after this "
+    "is lost, and turns that were open have failed"
+)
+
+
+def _place(payload: signals.Queued) -> str:
+    if payload.steers is not None:
+        return ", to join the turn that runs"
+    return ", before all that wait" if payload.first else ""
+
+
+def _attempt(payload: signals.Started) -> str:
+    attempt = f", attempt {payload.attempt}" if payload.attempt > 1 else ""
+    return f"{attempt}, from its checkpoint" if payload.checkpoint_id else attempt
+
+
+def _busy_news(payload: signals.Signal) -> str | None:
+    """Tell what became of an entry whose agent was busy."""
+    match payload:
+        case signals.Steered():
+            return f"taken into the turn that runs, at its step {payload.step}"
+        case signals.FellThrough():
+            return "the turn to join ended first; this will be a turn of its own"
+        case signals.RolledBack():
+            return f"rolled back{_by(payload.by)}: entry and turn count no more"
+        case signals.CancelRequested():
+            why = _STOPPED.get(payload.reason, "")
+            message = f": {payload.message}" if payload.message else ""
+            return f"asked to stop{_by(payload.by)}{why}{message}"
+        case _:
+            return None
+
+
+_STOPPED: Final = {
+    "interrupted": ", since a newer entry takes its place",
+    "rolled_back": ", since a newer entry replaces its entry",
+    "cascade": ", with the thread it belongs to",
+    "no_progress": ", since its agent says nothing",
+}
 
 
 def _dispatch_news(payload: signals.Signal) -> str | None:
@@ -92,18 +140,36 @@ def _dispatch_news(payload: signals.Signal) -> str | None:
         case signals.Released():
             return "the worker gave the turn back; another one takes it"
         case signals.RunLost():
-            return f"attempt {payload.attempt} was lost with its worker; it is tried again"
+            return f"attempt {payload.attempt} {_loss(payload)}; it is tried again"
+        case signals.Checkpoint():
+            return "checkpoint: from here another run could go on"
+        case signals.NoProgress():
+            return f"the agent says nothing{_patience(payload)}"
         case signals.Retrying():
             cause = f" ({payload.error_message})" if payload.error_message else ""
             return (
                 f"the model call failed{cause}; attempt {payload.attempt} of "
                 f"{payload.max_attempts} in {payload.delay_ms / 1000:g} s"
             )
-        case signals.CancelRequested():
-            by = f" by {payload.by.name or payload.by.kind}" if payload.by else ""
-            return f"asked to stop{by}" + (f": {payload.message}" if payload.message else "")
         case _:
             return None
+
+
+def _loss(payload: signals.RunLost) -> str:
+    cause = "was lost with its worker"
+    if payload.reason == "error":
+        cause = "failed" + (f" ({payload.message})" if payload.message else "")
+    return cause + (" in the middle" if payload.effects else "")
+
+
+def _patience(payload: signals.NoProgress) -> str:
+    if payload.deadline is None:
+        return ""
+    return f"; after {(payload.deadline - payload.since_ms) / 1000:g} s of that it is stopped"
+
+
+def _by(author: Author | None) -> str:
+    return f" by {author.name or author.kind}" if author else ""
 
 
 def _thread_news(payload: signals.Signal) -> str | None:

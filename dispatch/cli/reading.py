@@ -32,8 +32,8 @@ class NotOver(ArbeError):
 class Reader:
     """Shows entries as they come and knows when to stop.
 
-    Args: awaited: stop when these dispatches ended; else when the thread has none open.
-    stays: never stop.
+    Args: awaited: stop when these dispatches ended, or the turns that took them in; else when
+    the thread has none open. stays: never stop.
     """
 
     def __init__(
@@ -42,7 +42,6 @@ class Reader:
         self.turns = Turns(awaited)
         self._output = door.output
         self._transcript = Transcript(self.turns, handles)
-        self._awaited = awaited
         self._stays = stays
 
     @property
@@ -70,9 +69,7 @@ class Reader:
         dispatch_id = getattr(payload, "dispatch_id", None)
         if dispatch_id is None:
             dispatch_id = (getattr(payload, "message_id", None) or "").partition(":")[0]
-        if not self._awaited or not DISPATCH_ID.match(dispatch_id):
-            return True
-        return dispatch_id in self._awaited
+        return not DISPATCH_ID.match(dispatch_id) or self.turns.concerns(dispatch_id)
 
     def _print(self, pieces: list[Piece]) -> None:
         for piece in pieces:

@@ -11,6 +11,7 @@ from dispatch.payloads.signals import (
     Failed,
     Queued,
     Started,
+    Steered,
     TerminalWord,
 )
 
@@ -18,10 +19,14 @@ _WORST_FIRST: Final[tuple[TerminalWord, ...]] = ("failed", "cancelled", "complet
 
 
 class Turns:
-    """A small fold. Args: awaited: only these count; else whatever the thread has open."""
+    """A small fold. Args: awaited: only these count; else whatever the thread has open.
+
+    A dispatch that was taken into a running turn is that turn from then on.
+    """
 
     def __init__(self, awaited: Collection[str] = ()) -> None:
         self._awaited = frozenset(awaited)
+        self._ever_awaited = self._awaited
         self._agents: dict[str, str] = {}
         self._open: dict[str, None] = {}
         self._ended: dict[str, TerminalWord] = {}
@@ -32,6 +37,8 @@ class Turns:
             case Queued() | Started():
                 self._agents[payload.dispatch_id] = payload.agent_id
                 self._open[payload.dispatch_id] = None
+            case Steered():
+                self._join(payload.dispatch_id, payload.into)
             case Completed():
                 self._end(payload.dispatch_id, "completed")
             case Failed():
@@ -62,6 +69,10 @@ class Turns:
         words = {word for dispatch, word in self._ended.items() if dispatch in self._last()}
         return next((word for word in _WORST_FIRST if word in words), None)
 
+    def concerns(self, dispatch_id: str) -> bool:
+        """Tell whether a dispatch is awaited, was before it joined another, or all are."""
+        return not self._ever_awaited or dispatch_id in self._ever_awaited
+
     def agent_of(self, dispatch_id: str) -> str | None:
         """Return the id of the agent whose turn a dispatch is."""
         return self._agents.get(dispatch_id)
@@ -71,6 +82,16 @@ class Turns:
             return self._awaited
         last = max(entry_of(DispatchId(dispatch)) for dispatch in self._ended)
         return frozenset(d for d in self._ended if entry_of(DispatchId(d)) == last)
+
+    def _join(self, dispatch_id: str, into: str) -> None:
+        """Let the turn that took a dispatch in stand for it: it is open until its terminal."""
+        self._open.pop(dispatch_id, None)
+        self._open[into] = None
+        if dispatch_id in self._agents:
+            self._agents[into] = self._agents[dispatch_id]
+        if dispatch_id in self._awaited:
+            self._awaited = self._awaited - {dispatch_id} | {into}
+            self._ever_awaited |= {into}
 
     def _end(self, dispatch_id: str, word: TerminalWord) -> None:
         self._open.pop(dispatch_id, None)

@@ -8,6 +8,7 @@ import asyncio
 import atexit
 import os
 import threading
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent import futures
 from typing import Final
 
@@ -26,6 +27,8 @@ def post_entry(
     text: str,
     key: str | None = None,
     *,
+    when_busy: str | None = None,
+    if_status: Sequence[str] = (),
     url: str | None = None,
     token: str | None = None,
     timeout_seconds: float = _TIMEOUT_SECONDS,
@@ -34,8 +37,8 @@ def post_entry(
 
     Promise: on return the entry is durable. With your own `key` you may repeat the call for 48
     hours and it stays one entry. Any thread may call it; not from inside a running event loop.
-    Args: thread: an id, the beginning of one, or an agent's `@handle`. url, token: default to
-    ARBE_URL and ARBE_TOKEN.
+    Args: thread: an id, the beginning of one, or an agent's `@handle`. when_busy, if_status: as
+    for `Entries.create`. url, token: default to ARBE_URL and ARBE_TOKEN.
     Returns: `{entry: {id, at}, threadId, dispatches: [{id, agentId}], duplicate?}`.
     Raises: NotFound, Gone, Invalid, Conflict, TooBusy, Unauthenticated; Unavailable at the
     latest after `timeout_seconds`, when the entry may have been accepted or not.
@@ -44,7 +47,13 @@ def post_entry(
         settings = Settings()
         url = url or settings.url
         token = token or settings.token.get_secret_value()
-    return _background().post(url, token, thread, text, key, timeout_seconds=timeout_seconds)
+
+    async def post(client: Client) -> Json:
+        return await client.entries.create(
+            thread, text, key=key, when_busy=when_busy, if_status=if_status
+        )
+
+    return _background().call(url, token, post, timeout_seconds=timeout_seconds)
 
 
 class _Background:
@@ -58,21 +67,17 @@ class _Background:
         )
         self._os_thread.start()
 
-    def post(
+    def call(
         self,
         url: str,
         token: str,
-        thread: str,
-        text: str,
-        key: str | None,
+        act: Callable[[Client], Awaitable[Json]],
         *,
         timeout_seconds: float,
     ) -> Json:
         if threading.get_ident() == self._os_thread.ident:
             raise Invalid("post_entry was called on its own background loop.")
-        waiting = asyncio.run_coroutine_threadsafe(
-            self._post(url, token, thread, text, key), self._loop
-        )
+        waiting = asyncio.run_coroutine_threadsafe(self._call(url, token, act), self._loop)
         try:
             return waiting.result(timeout_seconds)
         except futures.TimeoutError as error:
@@ -83,13 +88,13 @@ class _Background:
                 next_step="It may have been accepted: repeat with the same `key`.",
             ) from error
 
-    async def _post(
-        self, url: str, token: str, thread: str, text: str, key: str | None
+    async def _call(
+        self, url: str, token: str, act: Callable[[Client], Awaitable[Json]]
     ) -> Json:
         client = self._clients.get((url, token))
         if client is None:
             client = self._clients[url, token] = Client(url, token)
-        return await client.entries.create(thread, text, key=key)
+        return await act(client)
 
     def close(self) -> None:
         closing = asyncio.run_coroutine_threadsafe(self._close(), self._loop)

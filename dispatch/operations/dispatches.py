@@ -1,21 +1,23 @@
 """One dispatch: how it stands, and asking it to end.
 
 A dispatch that is queued or running stands in the thread's state; one that ended is found by
-its terminal on the stream.
+its end on the stream.
 """
 
 import msgspec
+from msgspec.structs import replace
 
 from dispatch import payloads
 from dispatch.errors import NotFound
-from dispatch.ids import DISPATCH_ID, DispatchId, EntryId, ThreadId, entry_of
+from dispatch.ids import DISPATCH_ID, DispatchId, EntryId, ThreadId
 from dispatch.models import state as states
 from dispatch.models.houses import Caller
 from dispatch.models.state import ThreadState
-from dispatch.operations import authorize, project
+from dispatch.operations import authorize, project, receipts
+from dispatch.operations.receipts import Receipt
 from dispatch.operations.record import Record
 from dispatch.payloads.chat import Author
-from dispatch.payloads.signals import Cancelled, Completed, Failed, Queued, Started
+from dispatch.payloads.signals import Cancelled, Failed, Steered
 from dispatch.streams import entries
 from dispatch.streams import threads as streams
 
@@ -27,7 +29,9 @@ class DispatchView(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     thread_id: ThreadId
     agent_id: str
     status: str
-    """queued, running, completed, failed or cancelled."""
+    """queued, running, completed, failed, cancelled, or steered: taken into another turn."""
+    receipt: Receipt
+    """How far its entry came."""
     attempt: int
     max_attempts: int | None = None
     queue_position: int | None = None
@@ -38,6 +42,10 @@ class DispatchView(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     reason: str | None = None
     message: str | None = None
     terminal_id: EntryId | None = None
+    into: str | None = None
+    """Steered: the dispatch whose turn took its entry in, …"""
+    step: int | None = None
+    """… and at which step of it."""
 
 
 async def get(
@@ -53,7 +61,13 @@ async def get(
     await entries.require_open(record.connection, thread_id)
     state = states.from_fields(await entries.state_fields(record.connection, thread_id))
     if dispatch_id in state.dispatches:
-        return _open_view(state, thread_id, dispatch_id)
+        view = _open_view(state, thread_id, dispatch_id)
+        if view.status == "running":
+            return view
+        story = await receipts.read(record, thread_id, dispatch_id)
+        # It may have started or ended between the two looks: the stream is the newer one.
+        if story.end_id is None:
+            return replace(view, receipt=story.receipt)
     return await _ended_view(record, thread_id, dispatch_id)
 
 
@@ -100,6 +114,7 @@ def _open_view(
         thread_id=thread_id,
         agent_id=dispatch.lane,
         status="running" if run else "queued",
+        receipt="delivered" if run else "accepted",
         attempt=dispatch.attempt,
         max_attempts=dispatch.policy.max_attempts,
         queue_position=None if run else lane.queue.index(dispatch_id),
@@ -112,33 +127,26 @@ def _open_view(
 async def _ended_view(
     record: Record, thread_id: ThreadId, dispatch_id: DispatchId
 ) -> DispatchView:
-    """Find the terminal by walking on from the entry the dispatch was born from."""
-    after, agent_id, attempt = entry_of(dispatch_id), "", 0
-    while page := await entries.page(
-        record.connection, thread_id, after=after, limit=record.settings.read_chunk_entries
-    ):
-        for entry in page:
-            if entry.seq is None or dispatch_id.encode() not in entry.raw:
-                continue
-            payload = entry.payload
-            if isinstance(payload, Queued) and payload.dispatch_id == dispatch_id:
-                agent_id = payload.agent_id
-            elif isinstance(payload, Started):
-                attempt = payload.attempt
-            elif isinstance(payload, Completed | Failed | Cancelled):
-                return DispatchView(
-                    id=dispatch_id,
-                    thread_id=thread_id,
-                    agent_id=agent_id,
-                    status=payloads.type_of(payload).rpartition(".")[2],
-                    attempt=attempt,
-                    run_id=payload.run_id,
-                    reason=None if isinstance(payload, Completed) else payload.reason,
-                    message=None if isinstance(payload, Completed) else payload.message,
-                    terminal_id=entry.id,
-                )
-        after = page[-1].id
-    raise _unknown(dispatch_id)
+    story = await receipts.read(record, thread_id, dispatch_id)
+    if story.end is None:
+        raise _unknown(dispatch_id)
+    view = DispatchView(
+        id=dispatch_id,
+        thread_id=thread_id,
+        agent_id=story.agent_id,
+        status=payloads.type_of(story.end).rpartition(".")[2],
+        receipt=story.receipt,
+        attempt=story.attempt,
+        run_id=story.run_id,
+        terminal_id=story.end_id,
+    )
+    match story.end:
+        case Steered(into=into, step=step):
+            return replace(view, into=into, step=step)
+        case Failed(reason=reason, message=message) | Cancelled(reason=reason, message=message):
+            return replace(view, reason=reason, message=message)
+        case _:
+            return view
 
 
 def _unknown(dispatch_id: str) -> NotFound:

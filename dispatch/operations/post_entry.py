@@ -13,13 +13,13 @@ from dispatch.config import Settings
 from dispatch.errors import Invalid, NotFound, TooLarge
 from dispatch.ids import ThreadId
 from dispatch.models import mentions
-from dispatch.models.houses import Caller
-from dispatch.models.threads import Listener, ThreadAccess
+from dispatch.models.houses import Caller, WhenBusy
+from dispatch.models.threads import Listener, ThreadAccess, ThreadStatus
 from dispatch.operations import authorize, labels, open_stream
 from dispatch.operations.record import Record
 from dispatch.payloads.chat import Author, Chat
 from dispatch.streams import threads as streams
-from dispatch.streams.threads import Accepted, Lane
+from dispatch.streams.threads import Accepted, Lane, Terms
 from dispatch.transport import Hint
 
 
@@ -29,6 +29,10 @@ class Draft(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=T
     text: str
     mentions: tuple[str, ...] = ()
     parts: tuple[dict[str, Any], ...] = ()
+    when_busy: WhenBusy | None = None
+    """What becomes of it where the agent is busy; None: as the thread or its house says."""
+    if_status: tuple[ThreadStatus, ...] = ()
+    """Only while the thread's status is one of these; empty: whatever it is."""
 
 
 async def post_entry(
@@ -37,7 +41,8 @@ async def post_entry(
     """Append a member's entry to a thread and wake the agents it concerns.
 
     Promise: one script on the stream; the same `key` on the same thread answers the same entry.
-    Raises: NotFound, Gone, Invalid (text, mention), Conflict, TooBusy, Unavailable.
+    Raises: NotFound, Gone, Invalid (text, mention), TooBusy, Unavailable; Conflict (`busy`,
+        `status_mismatch`, `key_reused`, `stream_full`).
     """
     by = Author("member", str(who.member_id), who.name)
     access = await authorize.thread(record, who, thread_id)
@@ -60,12 +65,7 @@ async def accept(
         )
     chat = Chat(by=by, text=draft.text, mentions=handles, parts=draft.parts, client_key=key)
     accepted = await _accept_or_open(
-        record,
-        access,
-        chat,
-        key=key,
-        body=msgspec.json.encode((by.id, draft)),
-        audience=audience,
+        record, access, chat, key=key, draft=draft, audience=audience
     )
     queues = {listener.agent_id: listener.queue for listener in audience}
     hints = [
@@ -85,11 +85,18 @@ async def _accept_or_open(
     chat: Chat,
     *,
     key: str,
-    body: bytes,
+    draft: Draft,
     audience: tuple[Listener, ...],
 ) -> Accepted:
     lanes = tuple(Lane(listener.agent_id, listener.policy) for listener in audience)
-    try:
+    body = identity(draft, by=chat.by)
+    terms = Terms(
+        when_busy=draft.when_busy or access.when_busy,
+        if_status=draft.if_status,
+        is_sub_job=access.is_sub_job,
+    )
+
+    async def accept_once() -> Accepted:
         return await streams.accept(
             record.scripts,
             access.thread_id,
@@ -98,19 +105,33 @@ async def _accept_or_open(
             body=body,
             lanes=lanes,
             settings=record.settings,
+            terms=terms,
         )
+
+    try:
+        return await accept_once()
     except NotFound:
         # The row is there (we have access), so its stream was not opened yet, or was lost.
         await open_stream.open_stream(record, access.thread_id)
-        return await streams.accept(
-            record.scripts,
-            access.thread_id,
-            chat,
-            key=key,
-            body=body,
-            lanes=lanes,
-            settings=record.settings,
-        )
+        return await accept_once()
+
+
+def identity(draft: Draft, *, by: Author) -> bytes:
+    """Return what must be the same under the same key.
+
+    A draft without the newer fields is what it was before they came: a repeat may meet a
+    server that is newer than its first try.
+    """
+    said: dict[str, Any] = {
+        "text": draft.text,
+        "mentions": draft.mentions,
+        "parts": draft.parts,
+    }
+    if draft.when_busy is not None:
+        said["whenBusy"] = draft.when_busy
+    if draft.if_status:
+        said["ifStatus"] = draft.if_status
+    return msgspec.json.encode((by.id, said))
 
 
 def check(draft: Draft, settings: Settings) -> None:

@@ -225,7 +225,7 @@ def _not_accepted(thread_id: ThreadId, answer: list[Any], settings: Settings) ->
                 "status_mismatch",
                 f"Thread {thread_id} is {status}, which `ifStatus` does not name.",
                 next_step="Look at the thread, then decide again.",
-                status=status,
+                threadStatus=status,
             )
         case "FULL":
             return Conflict(

@@ -21,10 +21,12 @@ class Home:
     async def thread(self, **fields: Any) -> dict[str, Any]:
         return created(await self.http.post("/v1/threads", json=fields))["thread"]
 
-    async def post(self, thread_id: str, text: str, key: str | None = None) -> httpx.Response:
+    async def post(
+        self, thread_id: str, text: str, key: str | None = None, **fields: Any
+    ) -> httpx.Response:
         headers = {"Idempotency-Key": key} if key else {}
         return await self.http.post(
-            f"/v1/threads/{thread_id}/entries", json={"text": text}, headers=headers
+            f"/v1/threads/{thread_id}/entries", json={"text": text, **fields}, headers=headers
         )
 
     async def payloads(self, thread_id: str) -> list[dict[str, Any]]:

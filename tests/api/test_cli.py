@@ -133,6 +133,46 @@ async def test_follow_reads_the_answer_and_exits_2_when_the_turn_failed(
     assert diagnosed.out.startswith("failed\n")
 
 
+async def test_follow_goes_into_the_turn_that_takes_the_entry_in(
+    arbe: Arbe, record: Record
+) -> None:
+    create = ("thread", "entries", "create")
+    posted = (await arbe(*create, "@demo", "go", "--json")).json
+    turn = await turns.begin(record, posted)
+    thread = posted["threadId"]
+    busy = await arbe(*create, thread, "@demo no", "--when-busy", "reject", "--json")
+    assert busy.code == 1
+    assert json.loads(busy.err)["dispatchId"] == turn.fence.dispatch_id
+    resting = await arbe(*create, thread, "@demo no", "--if-status", "open", "--json")
+    assert (resting.code, json.loads(resting.err)["threadStatus"]) == (1, "running")
+    steering = (*create, thread, "@demo in English", "--when-busy", "steer", "--follow")
+    follower = await arbe.start(*steering)
+    await read_until(follower, "@demo is asked, to join the turn that runs\n")
+    assert await turn.take(2) == 1
+    await turn.say("Of course.")
+    await turn.end()
+    ended = await finish(follower)
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines() == [
+        "· taken into the turn that runs, at its step 2",
+        "@demo: Of course.",
+        "· completed",
+    ]
+
+
+async def test_an_entry_that_waits_is_withdrawn(arbe: Arbe) -> None:
+    posted = (await arbe("thread", "entries", "create", "@demo", "oops", "--json")).json
+    entry = (posted["threadId"], posted["entry"]["id"])
+    done = await arbe("thread", "entries", "withdraw", *entry, "--message", "typo")
+    assert done.out == f"{posted['dispatches'][0]['id']}\twithdrawn\n"
+    read = await arbe("thread", "entries", "read", posted["threadId"])
+    assert read.code == 4
+    assert "typo" in read.out
+    unknown = await arbe("thread", "entries", "withdraw", posted["threadId"], "what")
+    assert unknown.code == 1
+    assert "No entry 'what'" in unknown.err
+
+
 async def test_a_cancelled_turn_exits_4_and_a_timeout_3(arbe: Arbe) -> None:
     posted = (await arbe("thread", "entries", "create", "@demo", "hi", "--json")).json
     waited = await arbe("thread", "entries", "read", posted["threadId"], "--timeout", "0.5")
@@ -228,7 +268,7 @@ async def test_following_raw_entries_prints_json_lines_as_they_come(arbe: Arbe) 
 async def test_ctrl_c_ends_a_reader_quietly_with_130(arbe: Arbe) -> None:
     posted = (await arbe("thread", "entries", "create", "@demo", "hi", "--json")).json
     reader = await arbe.start("thread", "entries", "read", posted["threadId"])
-    await read_until(reader, "@demo is asked")
+    await read_until(reader, "@demo is asked\n")
     reader.send_signal(signal.SIGINT)
     assert await finish(reader) == Ended(130, "", "")
 

@@ -41,6 +41,12 @@ class Turn:
             Assistant(message_id=message_id, turn_index=0, message={"content": content})
         )
 
+    async def take(self, step: int) -> int:
+        """Take in what was posted to steer the turn; tell how many entries that were."""
+        taken = await runs.take(self.record.scripts, self.fence, n=self.n + 1, step=step)
+        self.n += len(taken.entries)
+        return len(taken.entries)
+
     async def end(self, *, failed: str = "") -> None:
         terminal = (
             Failed(

@@ -11,7 +11,7 @@ from dispatch import payloads
 from dispatch.config import Settings
 from dispatch.ids import ThreadId
 from dispatch.models import state as states
-from dispatch.models.houses import Agent, Caller
+from dispatch.models.houses import Agent, Caller, WhenBusy
 from dispatch.models.state import ThreadState
 from dispatch.models.threads import Thread
 from dispatch.operations import authorize, post_entry
@@ -37,9 +37,16 @@ class Casa:
             new = threads.NewThread(house_id=self.who.house_id, parent_agent_id=self.agent.id)
             return (await threads.insert(connection, new=new)).id
 
-    async def post(self, thread_id: ThreadId, text: str, *, key: str = "") -> Accepted:
+    async def post(
+        self,
+        thread_id: ThreadId,
+        text: str,
+        *,
+        key: str = "",
+        when_busy: WhenBusy | None = None,
+    ) -> Accepted:
         """Post an entry as the owner."""
-        draft = post_entry.Draft(text)
+        draft = post_entry.Draft(text, when_busy=when_busy)
         return await post_entry.post_entry(
             self.record, self.who, thread_id, draft, key=key or secrets.token_hex(8)
         )

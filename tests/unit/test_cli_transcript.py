@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from dispatch.cli.transcript import Transcript
 from dispatch.cli.turns import Turns
 from dispatch.models import endings
@@ -10,13 +12,21 @@ from dispatch.payloads.chat import Author, Chat
 from dispatch.payloads.llm import Assistant, Chunk, ToolResult
 from dispatch.payloads.signals import (
     Cancelled,
+    CancelRequested,
+    Checkpoint,
     Completed,
+    EntryWritten,
     Failed,
+    FellThrough,
     Heartbeat,
+    NoProgress,
     Queued,
+    RolledBack,
     RunLost,
     SessionOrphaned,
     Started,
+    Steered,
+    StreamRollback,
     ThreadCreated,
 )
 from dispatch.payloads.usage import TokenUsage
@@ -25,6 +35,7 @@ ENTRY = "001700000000000_0000000001"
 DISPATCH = f"{ENTRY}.0"
 MESSAGE = f"{DISPATCH}:1:1"
 CALL = f"{MESSAGE}:call"
+WITHDRAWN = Cancelled(dispatch_id=DISPATCH, reason="withdrawn")
 LOST = Failed(dispatch_id=DISPATCH, run_id="r", reason="orphaned")
 
 
@@ -186,6 +197,89 @@ def test_a_lost_worker_is_told_and_its_failure_is_the_outcome() -> None:
     ]
 
 
+def test_what_became_of_an_entry_whose_agent_was_busy_is_told() -> None:
+    later = f"{ENTRY[:-1]}2"
+    by = Author("member", "m", "Ann")
+    steering = Queued(
+        dispatch_id=f"{later}.0", entry_id=later, agent_id="a1", max_attempts=3, steers=DISPATCH
+    )
+    first = Queued(
+        dispatch_id=f"{later}.0", entry_id=later, agent_id="a1", max_attempts=3, first=True
+    )
+    told: list[tuple[KnownPayload, str]] = [
+        (steering, "· @demo is asked, to join the turn that runs"),
+        (first, "· @demo is asked, before all that wait"),
+        (
+            Steered(
+                dispatch_id=f"{later}.0", entry_id=later, into=DISPATCH, run_id="r", step=2
+            ),
+            "· taken into the turn that runs, at its step 2",
+        ),
+        (
+            FellThrough(dispatch_id=f"{later}.0", entry_id=later, target=DISPATCH),
+            "· the turn to join ended first; this will be a turn of its own",
+        ),
+        (
+            EntryWritten(entry_id=later, agent_id="a1", active_dispatch_id=DISPATCH),
+            "· @demo is busy: written down, no turn",
+        ),
+        (
+            CancelRequested(dispatch_id=DISPATCH, deadline=1, reason="interrupted", by=by),
+            "· asked to stop by Ann, since a newer entry takes its place",
+        ),
+        (
+            CancelRequested(dispatch_id=DISPATCH, deadline=1, by=by, message="enough"),
+            "· asked to stop by Ann: enough",
+        ),
+        (
+            RolledBack(dispatch_id=DISPATCH, entry_id=ENTRY, by=by),
+            "· rolled back by Ann: entry and turn count no more",
+        ),
+        (
+            Cancelled(dispatch_id=f"{later}.0", reason="withdrawn", by=by, message="typo"),
+            f"✗ cancelled by Ann: {endings.explain(WITHDRAWN)[0]} typo",
+        ),
+    ]
+    for payload, line in told:
+        assert rendered([payload]) == f"{line}\n"
+
+
+def test_how_a_run_that_stood_still_goes_on_is_told() -> None:
+    told: list[tuple[KnownPayload, str]] = [
+        (
+            Checkpoint(dispatch_id=DISPATCH, run_id="r", state={}),
+            "· checkpoint: from here another run could go on",
+        ),
+        (
+            replace(started(attempt=2), checkpoint_id=ENTRY),
+            "· @demo starts, attempt 2, from its checkpoint",
+        ),
+        (
+            NoProgress(dispatch_id=DISPATCH, run_id="r", since_ms=1_000, deadline=901_000),
+            "· the agent says nothing; after 900 s of that it is stopped",
+        ),
+        (
+            NoProgress(dispatch_id=DISPATCH, run_id="r", since_ms=1_000),
+            "· the agent says nothing",
+        ),
+        (
+            RunLost(
+                dispatch_id=DISPATCH,
+                run_id="r",
+                attempt=1,
+                not_before=0,
+                reason="error",
+                message="no model",
+                effects=True,
+            ),
+            "· attempt 1 failed (no model) in the middle; it is tried again",
+        ),
+    ]
+    for payload, line in told:
+        assert rendered([payload]) == f"{line}\n"
+    assert rendered([StreamRollback(witness=ENTRY)]).startswith("✗ the server of the streams")
+
+
 def test_turns_are_over_when_nothing_is_open_and_end_as_the_last_entry_did() -> None:
     later = "001700000000009_0000000000"
     turns = Turns()
@@ -208,6 +302,36 @@ def test_awaited_turns_are_over_whatever_else_is_open() -> None:
     turns = Turns([DISPATCH])
     turns.see(queued("001700000000009_0000000000.0"))
     assert not turns.are_over
+    turns.see(Completed(dispatch_id=DISPATCH))
+    assert turns.are_over
+    assert turns.outcome == "completed"
+
+
+def test_a_dispatch_that_was_taken_into_a_turn_is_followed_into_it() -> None:
+    later = "001700000000009_0000000000"
+    steering = f"{later}.0"
+    turns = Turns([steering])
+    turns.see(queued(steering))
+    assert not turns.concerns(DISPATCH)
+    turns.see(Steered(dispatch_id=steering, entry_id=later, into=DISPATCH, run_id="r", step=1))
+    assert turns.concerns(DISPATCH)
+    assert turns.concerns(steering)
+    assert turns.agent_of(DISPATCH) == "a1"
+    assert not turns.are_over
+    turns.see(Failed(dispatch_id=DISPATCH, reason="x"))
+    assert turns.are_over
+    assert turns.outcome == "failed"
+
+
+def test_what_was_taken_into_an_open_turn_is_not_open_itself() -> None:
+    later = "001700000000009_0000000000"
+    turns = Turns()
+    turns.see(queued())
+    turns.see(queued(f"{later}.0"))
+    turns.see(
+        Steered(dispatch_id=f"{later}.0", entry_id=later, into=DISPATCH, run_id="r", step=1)
+    )
+    assert turns.open == [DISPATCH]
     turns.see(Completed(dispatch_id=DISPATCH))
     assert turns.are_over
     assert turns.outcome == "completed"

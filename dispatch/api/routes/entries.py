@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Annotated, Final
 
 import msgspec
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Body, Path, Query, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -17,13 +17,15 @@ from dispatch.api import auth, problems
 from dispatch.api.auth import Held, Who
 from dispatch.api.keyed import KeyedRoute
 from dispatch.api.routes import Limit, Ref, entry_key
-from dispatch.api.shapes.entries import EntriesAnswer
+from dispatch.api.shapes import entries as shapes
+from dispatch.api.shapes.entries import EntriesAnswer, WithdrawEntry, WithdrawnAnswer
 from dispatch.errors import Invalid
-from dispatch.ids import ThreadId
+from dispatch.ids import EntryId, ThreadId
 from dispatch.operations import list_entries as reading
 from dispatch.operations import post_entry as posting
 from dispatch.operations import post_to_agent as posting_to_agent
 from dispatch.operations import refs
+from dispatch.operations import withdraw as withdrawing
 from dispatch.operations.post_entry import Draft
 from dispatch.streams.threads import Accepted
 
@@ -93,6 +95,33 @@ async def list_entries(
     return Response(
         b'{"entries":[%s],"nextCursor":%s}' % (entries, cursor), media_type="application/json"
     )
+
+
+@router.post(
+    "/{ref}/entries/{entry_id}/withdraw",
+    summary="Withdraw an entry whose turns have not started",
+    responses=problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE),
+)
+async def withdraw_entry(
+    ref: Ref,
+    entry_id: Annotated[str, Path(description="The entry's id, as the POST answered.")],
+    who: Who,
+    record: Held,
+    body: Annotated[WithdrawEntry | None, Body()] = None,
+) -> WithdrawnAnswer:
+    """End what waits because of it; the entry stays to be read. A repeat answers the same.
+
+    409 (`already_delivered`) when each of its turns had started or ended.
+    """
+    thread_id = await refs.thread(record, who, ref)
+    done = await withdrawing.withdraw(
+        record,
+        who,
+        thread_id,
+        EntryId(entry_id),
+        message=body.message if body else None,
+    )
+    return shapes.withdrawn(entry_id, done)
 
 
 def _decode(body: bytes) -> Draft:

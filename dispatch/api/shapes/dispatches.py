@@ -7,6 +7,7 @@ from pydantic import Field
 from dispatch.api import shapes
 from dispatch.api.shapes import Answer, Body, Milliseconds, examples
 from dispatch.models.threads import ThreadStatus
+from dispatch.operations.receipts import Receipt
 
 
 class CancelDispatch(Body):
@@ -33,6 +34,7 @@ class DispatchAnswer(Answer):
         threadId=examples.THREAD_ID,
         agentId=examples.AGENT_ID,
         status="running",
+        receipt="delivered",
         attempt=1,
         maxAttempts=3,
         runId="5f0c1b2a3d4e",
@@ -42,7 +44,18 @@ class DispatchAnswer(Answer):
     id: str
     thread_id: str
     agent_id: str
-    status: Literal["queued", "running", "completed", "failed", "cancelled"]
+    status: Annotated[
+        Literal["queued", "running", "completed", "failed", "cancelled", "steered"],
+        Field(description="`steered`: its entry was taken into another dispatch's turn."),
+    ]
+    receipt: Annotated[
+        Receipt,
+        Field(
+            description="How far its entry came: it waits (`accepted`), went to a run of its "
+            "own or into another's turn (`delivered`), found the turn it was to join over and "
+            "waits for one of its own (`fell_through`), or was `withdrawn` before that."
+        ),
+    ]
     attempt: int
     max_attempts: int | None = None
     queue_position: Annotated[int | None, Field(description="0: next in its lane.")] = None
@@ -52,6 +65,10 @@ class DispatchAnswer(Answer):
     reason: str | None = None
     message: str | None = None
     terminal_id: str | None = None
+    into: Annotated[
+        str | None, Field(description="The dispatch whose turn took its entry in, …")
+    ] = None
+    step: Annotated[int | None, Field(description="… and at which step of it.")] = None
 
 
 class CancelAnswer(Answer):
@@ -59,7 +76,7 @@ class CancelAnswer(Answer):
 
     model_config = shapes.example(status="requested")
 
-    status: Literal["cancelled", "requested", "completed", "failed"]
+    status: Literal["cancelled", "requested", "completed", "failed", "steered"]
 
 
 class ReconcileAnswer(Answer):

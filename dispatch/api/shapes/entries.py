@@ -1,6 +1,6 @@
 """Entries, and what becomes of them, on the wire. The hot route writes its bytes itself."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -8,6 +8,9 @@ from dispatch import ids
 from dispatch.api import shapes
 from dispatch.api.shapes import Answer, Body, Milliseconds, examples
 from dispatch.api.shapes.threads import ThreadAnswer
+from dispatch.models.houses import WhenBusy
+from dispatch.models.threads import ThreadStatus
+from dispatch.operations.withdraw import Withdrawn
 from dispatch.streams.threads import Accepted
 
 
@@ -17,11 +20,35 @@ class PostEntry(Body):
     Only described here: the route decodes `post_entry.Draft`; a test holds the two together.
     """
 
-    model_config = shapes.example(text="@demo run: uname -a")
+    model_config = shapes.example(text="@demo run: uname -a", whenBusy="steer")
 
     text: str
     mentions: list[str] = Field(default_factory=list[str])
     parts: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+    when_busy: Annotated[
+        WhenBusy | None,
+        Field(
+            description="While an agent it wakes is busy: wait (`enqueue`), refuse with 409 "
+            "(`reject`), end its turn and go first (`interrupt`), also leave that turn out of "
+            "the history (`rollback`), go into that turn at its next step (`steer`), or ask "
+            "for no turn (`write`). Unset: as the thread says, else the house, else `enqueue`."
+        ),
+    ] = None
+    if_status: Annotated[
+        list[ThreadStatus],
+        Field(
+            default_factory=list[ThreadStatus],
+            description="Post only while the thread has one of these statuses, else 409.",
+        ),
+    ]
+
+
+class WithdrawEntry(Body):
+    """Why; shown on the stream."""
+
+    model_config = shapes.example(message="Wrong thread.")
+
+    message: Annotated[str | None, Field(max_length=2000)] = None
 
 
 class PlaceAnswer(Answer):
@@ -51,6 +78,18 @@ class AcceptedAnswer(Answer):
     thread_id: str
     dispatches: list[DispatchRefAnswer]
     duplicate: bool | None = None
+
+
+class WithdrawnAnswer(Answer):
+    """Which of the entry's dispatches will not start, and which had started, or ended."""
+
+    model_config = shapes.example(
+        entryId=examples.ENTRY_ID, withdrawn=[examples.DISPATCH_ID], delivered=[]
+    )
+
+    entry_id: str
+    withdrawn: list[str]
+    delivered: list[str]
 
 
 class CreatedThreadAnswer(Answer):
@@ -85,6 +124,13 @@ class EntriesAnswer(Answer):
 
     entries: list[EntryAnswer]
     next_cursor: str | None = None
+
+
+def withdrawn(entry_id: str, done: Withdrawn) -> WithdrawnAnswer:
+    """Show what became of a withdrawn entry's dispatches."""
+    return WithdrawnAnswer(
+        entry_id=entry_id, withdrawn=list(done.withdrawn), delivered=list(done.delivered)
+    )
 
 
 def place(accepted: Accepted) -> PlaceAnswer:
