@@ -75,7 +75,7 @@ async def stream_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
         yield given
         return
     folder = tmp_path_factory.mktemp("redis")
-    async with running(Redis(folder), folder / "log") as url:
+    async with running(Redis(folder, appendfsync="no"), folder / "log") as url:
         yield url
 
 

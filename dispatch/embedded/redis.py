@@ -1,8 +1,8 @@
 """A private Redis in one folder: `redis-server` or `valkey-server`, else the one of a wheel.
 
 It listens on the loopback only, asks for a generated password, keeps an append-only file and
-never evicts. Of what it acknowledged, a crash of the machine may lose the last second, a kill
-of the process nothing. Not here: starting it again (the supervisor).
+never evicts. What it acknowledged is on the disk: with `everysec` a write waits while the disk
+is busy, and even a kill of the process can lose it. Not here: starting it again (the supervisor).
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import redis.asyncio
 import redis.exceptions
@@ -31,7 +31,7 @@ requirepass {password}
 daemonize no
 dir "{directory}"
 appendonly yes
-appendfsync everysec
+appendfsync {appendfsync}
 save ""
 maxmemory-policy noeviction
 stream-node-max-bytes 1024
@@ -45,6 +45,7 @@ class Redis:
     """One private server; a value that may be made again at any time from the same folder."""
 
     directory: Path
+    appendfsync: Literal["always", "everysec", "no"] = "always"
 
     async def prepare(self) -> None:
         """Make folder, password, port and configuration, as far as they are not there.
@@ -57,6 +58,7 @@ class Redis:
             port=remembered.choose_port(self._port_file),
             password=remembered.password(self._password_file),
             directory=self.directory.resolve(),
+            appendfsync=self.appendfsync,
         )
         remembered.write_private(self._configuration_file, configuration)
         remembered.write_private(self._program_file, str(await _find_program()))

@@ -1,6 +1,6 @@
 """What is measured: a private Postgres and Redis with real durability, and real processes.
 
-Postgres has fsync on, Redis its AOF with everysec, as `arbe up` runs them. Each measurement
+Postgres has fsync on, Redis its AOF with always, as `arbe up` runs them. Each measurement
 gets a database and an empty Redis of its own. All is ended, by pid, when the stage is left.
 """
 

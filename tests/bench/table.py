@@ -38,7 +38,7 @@ def show(rows: Sequence[Row], facts: dict[str, Any]) -> None:
         f"{facts['cpu']}, {facts['cores']} cores, "
         f"load {facts['load']} → {facts['load_after']}; "
         f"Python {facts['python']}, Redis {facts['redis']}, Postgres {facts['postgres']}; "
-        f"AOF everysec, fsync on; {facts['rounds']} rounds, floor and ours in turn.",
+        f"AOF always, fsync on; {facts['rounds']} rounds, floor and ours in turn.",
         style="dim",
     )
 

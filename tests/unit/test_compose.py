@@ -64,7 +64,7 @@ def test_the_redis_of_compose_keeps_what_the_private_one_keeps():
     command = SERVICES["redis"]["command"][-1]
     for option in (
         "--appendonly yes",
-        "--appendfsync everysec",
+        "--appendfsync always",
         "--maxmemory-policy noeviction",
         "--stream-node-max-bytes 1024",
     ):
