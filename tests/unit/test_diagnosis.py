@@ -15,7 +15,15 @@ from dispatch.models.threads import Thread
 from dispatch.payloads.chat import Author, Chat
 from dispatch.payloads.llm import Chunk
 from dispatch.payloads.policy import DispatchPolicy
-from dispatch.payloads.signals import Cancelled, Completed, Failed, Heartbeat, Queued, Started
+from dispatch.payloads.signals import (
+    Cancelled,
+    Completed,
+    Failed,
+    Heartbeat,
+    Queued,
+    Started,
+    Steered,
+)
 
 NOW = 1_700_000_000_000
 POLICY = DispatchPolicy(max_attempts=3)
@@ -260,6 +268,19 @@ def test_the_last_dispatch_speaks_not_the_last_to_end() -> None:
     )
 
     assert (found.stage, found.dispatch_id) == ("completed", SECOND)
+
+
+def test_what_was_taken_into_a_turn_shares_its_fate() -> None:
+    taken = (
+        Steered(dispatch_id=SECOND, entry_id="e", into=FIRST, run_id=RUN.run_id, step=1),
+        Queued(dispatch_id=SECOND, entry_id="e", agent_id=LANE, max_attempts=3),
+    )
+    found = ask(running(), *taken)
+    assert (found.stage, found.dispatch_id) == ("running", FIRST)
+    found = ask(
+        ThreadState(is_open=True), Failed(dispatch_id=FIRST, reason="agent_error"), *taken
+    )
+    assert (found.stage, found.dispatch_id) == ("failed", FIRST)
 
 
 def test_an_ending_out_of_sight_is_told_by_the_outcome() -> None:

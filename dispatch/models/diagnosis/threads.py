@@ -32,6 +32,7 @@ from dispatch.payloads.signals import (
     Failed,
     Queued,
     SessionOrphaned,
+    Steered,
     Terminal,
 )
 
@@ -55,13 +56,17 @@ def diagnose(state: ThreadState, recent: Sequence[FoldEntry], sight: Sight) -> D
 
 
 def _last(state: ThreadState, recent: Sequence[FoldEntry], sight: Sight) -> Verdict:
-    """Judge the dispatch that was born last."""
+    """Judge the dispatch that was born last; one that steered a turn is that turn."""
     named = list(_named(recent))
+    joined = {each.dispatch_id for each in named if isinstance(each, Steered)}
+    named = [each for each in named if each.dispatch_id not in joined]
     born = {DispatchId(payload.dispatch_id) for payload in named} | state.dispatches.keys()
     last = max(born, key=_birth, default=None)
     if last is not None and last in state.dispatches:
         return turns.judge(state, last, sight)
-    terminals = [p for p in named if p.dispatch_id == last and not isinstance(p, Queued)]
+    terminals = [
+        p for p in named if p.dispatch_id == last and not isinstance(p, Queued | Steered)
+    ]
     return _ended(state, last, terminals[0] if terminals else None, sight)
 
 
@@ -85,11 +90,11 @@ def _birth(dispatch_id: DispatchId) -> tuple[str, int]:
     return entry_id, int(index) if index.isdigit() else 0
 
 
-def _named(recent: Sequence[FoldEntry]) -> Iterator[Queued | Terminal]:
+def _named(recent: Sequence[FoldEntry]) -> Iterator[Queued | Steered | Terminal]:
     """Yield what was said of dispatches' births and ends; what cannot be read is skipped."""
     for entry in recent:
         payload = _payload(entry)
-        if isinstance(payload, Queued | Completed | Failed | Cancelled):
+        if isinstance(payload, Queued | Steered | Completed | Failed | Cancelled):
             yield payload
 
 
