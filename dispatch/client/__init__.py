@@ -7,6 +7,9 @@
 
     post_entry("@demo", "hello", key="order-17")      # from Django, Flask, a script
 
+Every call that changes something is made once, however often a bad line makes it be sent: it
+carries an `Idempotency-Key`, yours (`key=`) or its own.
+
 Answers are the wire's JSON as plain dicts (docs: `/docs` of a running API). Errors are those of
 `dispatch.errors`, whatever the transport did.
 """

@@ -19,6 +19,7 @@ class Agents:
         model: str | None = None,
         trigger_mode: str | None = None,
         config: dict[str, Any] | None = None,
+        key: str | None = None,
     ) -> Json:
         """Make an agent. `runner` names the code that answers, e.g. `demo`."""
         body = {
@@ -28,7 +29,7 @@ class Agents:
             "triggerMode": trigger_mode,
             "config": config,
         }
-        return await self._connection.call("POST", "/v1/agents", body=present(body))
+        return await self._connection.call("POST", "/v1/agents", body=present(body), key=key)
 
     async def list(self, *, limit: int | None = None, cursor: str | None = None) -> Json:
         """Return one page: `{agents, nextCursor}`."""
@@ -40,13 +41,15 @@ class Agents:
         """Return one agent."""
         return await self._connection.call("GET", f"/v1/agents/{segment(ref)}")
 
-    async def update(self, ref: str, changes: Json) -> Json:
+    async def update(self, ref: str, changes: Json, *, key: str | None = None) -> Json:
         """Change an agent; what is not named stays. Returns the agent."""
-        return await self._connection.call("PATCH", f"/v1/agents/{segment(ref)}", body=changes)
+        return await self._connection.call(
+            "PATCH", f"/v1/agents/{segment(ref)}", body=changes, key=key
+        )
 
-    async def delete(self, ref: str) -> None:
+    async def delete(self, ref: str, *, key: str | None = None) -> None:
         """Remove an agent from its house."""
-        await self._connection.call("DELETE", f"/v1/agents/{segment(ref)}")
+        await self._connection.call("DELETE", f"/v1/agents/{segment(ref)}", key=key)
 
 
 class Environments:
@@ -56,11 +59,18 @@ class Environments:
         self._connection = connection
 
     async def create(
-        self, name: str, *, provider: str = "local", config: dict[str, Any] | None = None
+        self,
+        name: str,
+        *,
+        provider: str = "local",
+        config: dict[str, Any] | None = None,
+        key: str | None = None,
     ) -> Json:
         """Make an environment."""
         body = {"name": name, "provider": provider, "config": config}
-        return await self._connection.call("POST", "/v1/environments", body=present(body))
+        return await self._connection.call(
+            "POST", "/v1/environments", body=present(body), key=key
+        )
 
     async def list(self, *, limit: int | None = None, cursor: str | None = None) -> Json:
         """Return one page: `{environments, nextCursor}`."""
@@ -72,6 +82,6 @@ class Environments:
         """Return one environment."""
         return await self._connection.call("GET", f"/v1/environments/{segment(ref)}")
 
-    async def delete(self, ref: str) -> None:
+    async def delete(self, ref: str, *, key: str | None = None) -> None:
         """Remove an environment."""
-        await self._connection.call("DELETE", f"/v1/environments/{segment(ref)}")
+        await self._connection.call("DELETE", f"/v1/environments/{segment(ref)}", key=key)

@@ -1,36 +1,34 @@
 """HTTP to one API: addresses, headers, time-outs, bounded repeats, errors.
 
-Repeated by itself: what certainly did not arrive, and calls that may safely arrive twice
-(reads, PUT, PATCH, DELETE, posts under a key). Never repeated: anything else, and any refusal.
+Repeated by itself: whatever got no answer, or met a server that was away. Every call may arrive
+twice, since one that changes anything carries a key that its repeats share. Never repeated: a
+refusal, but for "this key is at work".
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
+from uuid import uuid4
 
 import httpx
 import msgspec
 
 from dispatch.client import problems
 from dispatch.client.patience import Patience
-from dispatch.errors import ArbeError, Invalid, Unavailable
+from dispatch.errors import ArbeError, Conflict, Invalid, Unavailable
 
 Json: TypeAlias = dict[str, Any]
 """An object as it stood on the wire: camelCase names, ids as text, times as Unix ms."""
 Query: TypeAlias = Mapping[str, str | int | bool | None]
 
-_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE"})
+_KEYED: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 """One answer; longer than the API's own limits on Postgres and Redis together."""
 _LIVE_TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0, read=45.0)
 """A live answer is silent for 15 s at most (`keep_alive_seconds`): 2 of 3 may be late."""
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _START: Final = "Start it with `arbe up`, or set ARBE_URL (--url) to where it runs."
-
-
-class NeverArrived(Unavailable):
-    """The API could not be connected to, so it cannot have done anything."""
 
 
 class Connection:
@@ -59,23 +57,26 @@ class Connection:
         query: Query | None = None,
         body: Json | None = None,
         key: str | None = None,
-        repeatable: bool | None = None,
     ) -> Json:
         """Send one request and return the answer's object; {} when it has none.
 
-        Args: key: sent as `Idempotency-Key`. repeatable: whether it may arrive twice; None:
-        if its method or a key makes it so.
+        Promise: what it changes is changed once, however often it had to be sent.
+        Args: key: sent as `Idempotency-Key`; None: one is made for this call and its repeats.
         Raises: any of `dispatch.errors`; Unavailable only after bounded repeats.
         """
-        if repeatable is None:
-            repeatable = key is not None or method in _SAFE_METHODS
+        if key is None and method in _KEYED:
+            key = str(uuid4())
         patience = Patience(self.patience_seconds)
         while True:
             try:
                 return await self._send(method, path, query=query, body=body, key=key)
             except Unavailable as error:
-                if not repeatable and not isinstance(error, NeverArrived):
+                await patience.wait(error)
+            except Conflict as error:
+                if error.reason != "key_in_use":
                     raise
+                # An API that died in this call keeps the key so long; then the repeat goes on.
+                patience.extend(_free_after(error) + self.patience_seconds)
                 await patience.wait(error)
 
     @asynccontextmanager
@@ -141,7 +142,7 @@ class Connection:
         cause = str(error).strip() or type(error).__name__
         server = f"The API at {self.url}"
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
-            return NeverArrived(server, cause=cause, next_step=_START)
+            return Unavailable(server, cause=cause, next_step=_START)
         return Unavailable(server, cause=cause)
 
 
@@ -156,6 +157,11 @@ def segment(ref: str) -> str:
             next_step="Give an id, at least 4 digits of its beginning, or an agent's @handle.",
         )
     return quote(ref, safe="@")
+
+
+def _free_after(error: Conflict) -> float:
+    seconds = error.fields.get("freeAfterSeconds")
+    return float(seconds) if isinstance(seconds, int | float) else 0.0
 
 
 def _encode(body: Json) -> bytes:

@@ -9,10 +9,10 @@ class Houses:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def create(self, name: str, *, owner_name: str) -> Json:
+    async def create(self, name: str, *, owner_name: str, key: str | None = None) -> Json:
         """Make a house. Returns: `{house, member, token}`; the token's text is shown once."""
         return await self._connection.call(
-            "POST", "/v1/houses", body={"name": name, "ownerName": owner_name}
+            "POST", "/v1/houses", body={"name": name, "ownerName": owner_name}, key=key
         )
 
     async def list(self) -> Json:
@@ -23,13 +23,15 @@ class Houses:
         """Return one house; `me` is the caller's own."""
         return await self._connection.call("GET", f"/v1/houses/{segment(ref)}")
 
-    async def rename(self, name: str, *, ref: str = "me") -> Json:
+    async def rename(self, name: str, *, ref: str = "me", key: str | None = None) -> Json:
         """Give the house another name."""
-        return await self.update({"name": name}, ref=ref)
+        return await self.update({"name": name}, ref=ref, key=key)
 
-    async def update(self, changes: Json, *, ref: str = "me") -> Json:
+    async def update(self, changes: Json, *, ref: str = "me", key: str | None = None) -> Json:
         """Change `name` or `whenBusy` (None: `enqueue`); what is not named stays."""
-        return await self._connection.call("PATCH", f"/v1/houses/{segment(ref)}", body=changes)
+        return await self._connection.call(
+            "PATCH", f"/v1/houses/{segment(ref)}", body=changes, key=key
+        )
 
 
 class Members:
@@ -38,10 +40,10 @@ class Members:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def create(self, name: str, *, role: str = "member") -> Json:
+    async def create(self, name: str, *, role: str = "member", key: str | None = None) -> Json:
         """Add a person: `owner` or `member`."""
         return await self._connection.call(
-            "POST", "/v1/members", body={"name": name, "role": role}
+            "POST", "/v1/members", body={"name": name, "role": role}, key=key
         )
 
     async def list(self, *, limit: int | None = None, cursor: str | None = None) -> Json:
@@ -50,9 +52,9 @@ class Members:
             "GET", "/v1/members", query={"limit": limit, "cursor": cursor}
         )
 
-    async def delete(self, member_id: str) -> None:
+    async def delete(self, member_id: str, *, key: str | None = None) -> None:
         """Remove a person and their tokens."""
-        await self._connection.call("DELETE", f"/v1/members/{segment(member_id)}")
+        await self._connection.call("DELETE", f"/v1/members/{segment(member_id)}", key=key)
 
 
 class Tokens:
@@ -67,10 +69,11 @@ class Tokens:
         *,
         member_id: str | None = None,
         expires_in_seconds: float | None = None,
+        key: str | None = None,
     ) -> Json:
         """Make a token for the caller or another member; its text is in this answer only."""
         body = {"name": name, "memberId": member_id, "expiresInSeconds": expires_in_seconds}
-        return await self._connection.call("POST", "/v1/tokens", body=present(body))
+        return await self._connection.call("POST", "/v1/tokens", body=present(body), key=key)
 
     async def list(self, *, limit: int | None = None, cursor: str | None = None) -> Json:
         """Return one page: `{tokens, nextCursor}`, without their texts."""
@@ -78,6 +81,6 @@ class Tokens:
             "GET", "/v1/tokens", query={"limit": limit, "cursor": cursor}
         )
 
-    async def revoke(self, token_id: str) -> None:
+    async def revoke(self, token_id: str, *, key: str | None = None) -> None:
         """End a token."""
-        await self._connection.call("DELETE", f"/v1/tokens/{segment(token_id)}")
+        await self._connection.call("DELETE", f"/v1/tokens/{segment(token_id)}", key=key)

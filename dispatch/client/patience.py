@@ -24,6 +24,12 @@ class Patience:
         self._failures = 0
         self._limit_seconds = limit_seconds
 
+    def extend(self, limit_seconds: float) -> None:
+        """Be patient for that long from now on, if that is longer than it would have been."""
+        self._limit_seconds = max(self._limit_seconds, limit_seconds)
+        if self._failures:
+            self._until = max(self._until, clock.monotonic_seconds() + limit_seconds)
+
     async def wait(self, error: ArbeError) -> None:
         """Wait before the next try.
 

@@ -10,7 +10,7 @@ from dispatch.client.houses import Houses, Members, Tokens
 from dispatch.client.threads import Threads
 
 PATIENCE_SECONDS: Final = 10.0
-"""A call that may be repeated outlasts a restart of the API."""
+"""A call outlasts a restart of the API."""
 
 
 class Client:

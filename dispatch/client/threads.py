@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
 
 from dispatch.client.connection import Connection, Json, present, segment
 
@@ -13,7 +12,7 @@ class Threads:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def create(
+    async def create(  # noqa: PLR0913 - what a thread is born with, one each
         self,
         parent: str | None = None,
         *,
@@ -24,11 +23,13 @@ class Threads:
         config: dict[str, Any] | None = None,
         message: str | None = None,
         when_busy: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Json:
         """Make a thread, or return the one that has this `key`.
 
-        Promise: with `key` it is repeated on a bad line, and the message then still stands
-        once. Without `message` nothing is dispatched.
+        Promise: repeats on a bad line make no second thread and no second message; with your
+        own `idempotency_key`, neither do repeats of yours. Without `message` nothing is
+        dispatched.
         Args: parent: a house (None: the caller's), an agent (a DM) or a thread (a sub-job).
         when_busy: for entries that do not say themselves (`docs/busy.md`).
         Returns: `{thread, entry?, dispatches?}`.
@@ -47,8 +48,7 @@ class Threads:
             "POST",
             "/v1/threads",
             body=present(body),
-            key=str(uuid4()),
-            repeatable=key is not None,
+            key=idempotency_key,
         )
 
     async def list(
@@ -78,29 +78,29 @@ class Threads:
         """Return one thread; a stuck one is repaired by being read."""
         return await self._connection.call("GET", _path(ref))
 
-    async def update(self, ref: str, changes: Json) -> Json:
+    async def update(self, ref: str, changes: Json, *, key: str | None = None) -> Json:
         """Change `name`, `pinned`, `tags` or `whenBusy`; what is not named stays.
 
         Returns: the thread.
         """
-        return await self._connection.call("PATCH", _path(ref), body=changes)
+        return await self._connection.call("PATCH", _path(ref), body=changes, key=key)
 
-    async def delete(self, ref: str) -> None:
+    async def delete(self, ref: str, *, key: str | None = None) -> None:
         """Delete the thread, what hangs below it, and its stream. Again is harmless."""
-        await self._connection.call("DELETE", _path(ref))
+        await self._connection.call("DELETE", _path(ref), key=key)
 
     async def diagnose(self, ref: str) -> Json:
         """Return how far the last dispatch came, and what is wrong if something is."""
         return await self._connection.call("GET", f"{_path(ref)}/diagnose")
 
-    async def reconcile(self, ref: str) -> Json:
+    async def reconcile(self, ref: str, *, key: str | None = None) -> Json:
         """Repair the thread now. Returns: `{before, after, changed}`."""
-        return await self._connection.call("POST", f"{_path(ref)}/reconcile", repeatable=True)
+        return await self._connection.call("POST", f"{_path(ref)}/reconcile", key=key)
 
-    async def prune(self, *, dry_run: bool = False) -> Json:
+    async def prune(self, *, dry_run: bool = False, key: str | None = None) -> Json:
         """Repair or collect every stranded thread of the house. Returns counts."""
         return await self._connection.call(
-            "POST", "/v1/threads/prune", body={"dryRun": dry_run}, repeatable=True
+            "POST", "/v1/threads/prune", body={"dryRun": dry_run}, key=key
         )
 
     async def dispatch(self, ref: str, dispatch_id: str) -> Json:
@@ -109,7 +109,14 @@ class Threads:
             "GET", f"{_path(ref)}/dispatches/{segment(dispatch_id)}"
         )
 
-    async def cancel(self, ref: str, dispatch_id: str, *, message: str | None = None) -> Json:
+    async def cancel(
+        self,
+        ref: str,
+        dispatch_id: str,
+        *,
+        message: str | None = None,
+        key: str | None = None,
+    ) -> Json:
         """End a queued dispatch, or ask a running one to end.
 
         Returns: `{status}`: `cancelled`, `requested`, or `none` when it had ended before.
@@ -118,15 +125,18 @@ class Threads:
             "POST",
             f"{_path(ref)}/dispatches/{segment(dispatch_id)}/cancel",
             body=present({"message": message}),
-            repeatable=True,
+            key=key,
         )
 
-    async def set_trigger(self, ref: str, agent: str, trigger_mode: str) -> Json:
+    async def set_trigger(
+        self, ref: str, agent: str, trigger_mode: str, *, key: str | None = None
+    ) -> Json:
         """Say when an agent answers in this thread: `always`, `mention` or `never`."""
         return await self._connection.call(
             "PUT",
             f"{_path(ref)}/agents/{segment(agent)}",
             body={"triggerMode": trigger_mode},
+            key=key,
         )
 
 

@@ -5,8 +5,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -26,6 +27,9 @@ from dispatch.errors import (
     Unauthenticated,
     Unavailable,
 )
+from dispatch.operations import narrate
+from dispatch.operations.record import Record
+from dispatch.stores.postgres import idempotency
 from tests.api.conftest import MakeHome
 from tests.api.homes import Home
 from tests.api.loopback import losing_answers, serving
@@ -115,20 +119,72 @@ async def test_a_post_whose_answer_was_lost_is_repeated_and_stands_once(
     assert [e["payload"]["type"] for e in history].count("chat") == 1
 
 
-async def test_a_post_that_may_not_be_repeated_is_not(
+async def test_a_change_whose_answer_was_lost_is_repeated_and_made_once(
     client: Client, api_url: str, home: Home
 ) -> None:
     async with (
-        losing_answers(api_url, losses=1) as proxy,
+        losing_answers(api_url, losses=0) as proxy,
         Client(proxy.url, home.founded.secret) as unlucky,
     ):
-        with pytest.raises(Unavailable):
-            await unlucky.threads.create(name="once")
-        assert proxy.requests == 1
-        made = await unlucky.threads.create(name="twice", key="k")
-    assert made["thread"]["name"] == "twice"
-    names = [thread.get("name") for thread in (await client.threads.list())["threads"]]
-    assert names.count("once") == 1
+
+        async def losing(call: Awaitable[Any]) -> Any:
+            proxy.losses, proxy.requests = 2, 0
+            answer = await call
+            assert proxy.requests == 3
+            return answer
+
+        thread = (await losing(unlucky.threads.create(name="once")))["thread"]
+        member = await losing(unlucky.members.create("Bo"))
+        token = await losing(unlucky.tokens.create("t", member_id=member["id"]))
+        agent = await losing(unlucky.agents.create("once", runner="demo"))
+        founded = await losing(unlucky.houses.create("Casa", owner_name="Cy"))
+        await losing(unlucky.tokens.revoke(token["id"]))
+        await losing(unlucky.members.delete(member["id"]))
+        await losing(unlucky.agents.delete(agent["id"]))
+        await losing(unlucky.threads.update(thread["id"], {"name": "named"}))
+    names = [each.get("name") for each in (await client.threads.list())["threads"]]
+    assert (names.count("once"), names.count("named")) == (0, 1)
+    assert [each["name"] for each in (await client.members.list())["members"]] == ["Ada"]
+    async with Client(api_url, founded["token"]) as owner:
+        assert (await owner.houses.get())["id"] == founded["house"]["id"]
+
+
+async def test_ones_own_key_makes_two_calls_one(client: Client) -> None:
+    first = await client.members.create("Bo", key="k")
+    assert await client.members.create("Bo", key="k") == first
+    with pytest.raises(Conflict) as caught:
+        await client.members.create("Cy", key="k")
+    assert caught.value.reason == "key_reused"
+    made = [await client.threads.create(idempotency_key="t") for _ in range(2)]
+    assert made[0] == made[1]
+
+
+async def test_a_call_whose_key_is_at_work_waits_for_its_answer_beyond_its_patience(
+    client: Client, api_url: str, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asleep, woken = asyncio.Event(), asyncio.Event()
+
+    async def sleep(_record: Record) -> None:
+        monkeypatch.undo()
+        asleep.set()
+        await woken.wait()
+
+    monkeypatch.setattr(narrate, "ready", sleep)
+    async with Client(api_url, home.founded.secret, patience_seconds=0.0) as hasty:
+        first = asyncio.create_task(client.agents.create("slow", runner="demo", key="k"))
+        await asleep.wait()
+        second = asyncio.create_task(hasty.agents.create("slow", runner="demo", key="k"))
+        in_use = idempotency.in_use
+        refused = asyncio.Event()
+
+        def refuse(**fields: float) -> Conflict:
+            refused.set()
+            return in_use(**fields)
+
+        monkeypatch.setattr(idempotency, "in_use", refuse)
+        await refused.wait()
+        woken.set()
+        assert await first == await second
 
 
 async def test_an_absent_api_is_unavailable_after_bounded_patience(dead_port: int) -> None:
