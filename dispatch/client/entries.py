@@ -50,7 +50,14 @@ class Entries:
         )
         return await self._post_to_either(ref, body, key or str(uuid4()))
 
-    async def withdraw(self, thread: str, entry_id: str, *, message: str | None = None) -> Json:
+    async def withdraw(
+        self,
+        thread: str,
+        entry_id: str,
+        *,
+        message: str | None = None,
+        key: str | None = None,
+    ) -> Json:
         """Let no turn of an entry start that has not started yet; the entry stays.
 
         Returns: `{entryId, withdrawn: [dispatch ids], delivered: [dispatch ids]}`.
@@ -60,7 +67,7 @@ class Entries:
             "POST",
             f"/v1/threads/{segment(thread)}/entries/{segment(entry_id)}/withdraw",
             body=present({"message": message}),
-            repeatable=True,
+            key=key,
         )
 
     async def list(
