@@ -22,6 +22,8 @@ TIMETABLE = (
     Tick("redeliver", "dispatch.sweep.redeliver", 2.0, 2.0),
     # Runs of worker processes known dead (15 s without a beat): all found within 20 s.
     Tick("reconcile", "dispatch.sweep.reconcile", 3.0, 3.0),
+    # Cancels of many dispatches: what their request left, what ending dispatches woke since.
+    Tick("cancel", "dispatch.sweep.cancel", 2.0, 2.0),
     # Rows that say `running` while their stream does not; deletions left half done.
     Tick("prune", "dispatch.sweep.prune", 60.0, 55.0),
 )

@@ -88,6 +88,9 @@ class Settings(BaseSettings):
     """… and is cancelled, then failed (`no_progress`), after this, alive or not; 0: never."""
     cancel_grace_seconds: float = 10.0
     """A cancelled run may write its ending for this long; then the record ends it."""
+    cancel_request_seconds: float = 2.0
+    """A cancel of many dispatches is worked at within its request for this long; a sweep does
+    the rest."""
     drain_seconds: float = 10.0
     """SIGTERM: running turns get this long. The process is gone 8 s after it at the latest, so
     the supervisor's kill timeout is at least 15 s more."""

@@ -11,6 +11,7 @@ POST_ENTRY: Final = "dispatch.post_entry"
 SWEEP_REDELIVER: Final = "dispatch.sweep.redeliver"
 SWEEP_RECONCILE: Final = "dispatch.sweep.reconcile"
 SWEEP_PRUNE: Final = "dispatch.sweep.prune"
+SWEEP_CANCEL: Final = "dispatch.sweep.cancel"
 
 TURNS_QUEUE: Final = "arbe.turns"
 PRODUCERS_QUEUE: Final = "arbe.producers"

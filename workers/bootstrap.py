@@ -2,8 +2,9 @@
 
 Celery's pool threads only wait for a turn to end. The loop's thread lives as long as the
 process (bwrap's `--die-with-parent` watches the thread that started it). Besides the turns the
-loop runs the heartbeats, and the keeper, which looks at the due index so that a dead beat stops
-nothing. A loop that hangs, or a shutdown that does, ends the process all the same.
+loop runs the heartbeats, and the keeper, which looks at the due index and at cancels that are
+owed, so that a dead beat stops nothing. A loop that hangs, or a shutdown that does, ends the
+process all the same.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from dispatch import log
@@ -24,7 +25,7 @@ from workers import leaving
 from workers.ear import Ear
 from workers.heartbeat import Heartbeats
 from workers.leaving import Leaving
-from workers.sweeps import reconcile, redeliver
+from workers.sweeps import cancellations, reconcile, redeliver
 from workers.watchdog import Watchdog
 
 _log = log.get(__name__)
@@ -119,7 +120,9 @@ class Process:
         self._background = [
             self._listening,
             asyncio.create_task(self.heartbeats.beat_for_ever()),
-            asyncio.create_task(self._keep()),
+            asyncio.create_task(self._keep(redeliver.sweep)),
+            asyncio.create_task(self._keep(reconcile.sweep)),
+            asyncio.create_task(self._keep(cancellations.sweep)),
         ]
 
     async def _drain(self) -> None:
@@ -159,11 +162,10 @@ class Process:
             runs=self.heartbeats.run_count,
         )
 
-    async def _keep(self) -> None:
+    async def _keep(self, sweep: Callable[[Record], Awaitable[object]]) -> None:
         while True:
             await asyncio.sleep(self.settings.keeper_seconds)
             try:
-                await redeliver.sweep(self.record)
-                await reconcile.sweep(self.record)
+                await sweep(self.record)
             except ArbeError as error:
                 _log.warning("keeper.failed", cause=str(error))

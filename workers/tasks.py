@@ -22,7 +22,7 @@ from dispatch.streams import fleet
 from dispatch.streams.lanes import LaneRef
 from workers import turn
 from workers.celery_app import app, process, settings
-from workers.sweeps import Counts, prune, reconcile, redeliver
+from workers.sweeps import Counts, cancellations, prune, reconcile, redeliver
 
 _log = log.get(__name__)
 PRODUCER_PAUSE_SECONDS = 1.0
@@ -128,6 +128,12 @@ def sweep_redeliver() -> None:
 def sweep_reconcile() -> None:
     """End the runs of worker processes that died."""
     _sweep("reconcile", reconcile.sweep(process.record))
+
+
+@app.task(name=task_names.SWEEP_CANCEL)
+def sweep_cancel() -> None:
+    """Go on with cancels that reach many dispatches."""
+    _sweep("cancel", cancellations.sweep(process.record))
 
 
 @app.task(name=task_names.SWEEP_PRUNE)

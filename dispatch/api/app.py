@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI
 from dispatch.api import body, openapi, problems
 from dispatch.api.routes import (
     agents,
+    cancellations,
     diagnose,
     dispatches,
     entries,
@@ -56,8 +57,10 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _version_1() -> APIRouter:
     router = APIRouter(prefix="/v1")
-    # dispatches before threads: `/threads/prune` is no reference.
-    for part in (houses, members, tokens, agents, environments, diagnose, dispatches, threads):
+    # cancellations and dispatches before threads: `/threads/prune` is no reference.
+    for part in (houses, members, tokens, agents, environments, diagnose):
+        router.include_router(part.router)
+    for part in (cancellations, dispatches, threads):
         router.include_router(part.router)
     router.include_router(entries.router)
     router.include_router(stream.router)

@@ -8,6 +8,7 @@ import typer
 
 from dispatch.cli import (
     agents,
+    cancellations,
     commands,
     environments,
     exits,
@@ -30,6 +31,7 @@ app.add_typer(houses.app, name="house")
 app.add_typer(members.members, name="member")
 app.add_typer(members.tokens, name="token")
 app.add_typer(environments.app, name="environment")
+app.add_typer(cancellations.app, name="cancellation")
 app.add_typer(local.database, name="db")
 fleet.register(app)
 local.register(app)

@@ -34,6 +34,9 @@ IfStatus = Annotated[
         metavar="STATUS",
     ),
 ]
+Message = Annotated[
+    str | None, typer.Option("--message", "-m", help="Why, for those who read it.")
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="This many at most.")]
 
 _STDIN: Final = "-"

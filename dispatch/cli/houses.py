@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from dispatch.cli import commands, rows
-from dispatch.cli.arguments import WhenBusy
+from dispatch.cli import cancellations, commands, rows
+from dispatch.cli.arguments import Message, WhenBusy, Yes
 from dispatch.cli.doors import Door
 from dispatch.client.connection import Json
 
@@ -75,3 +75,25 @@ async def update(
     if not changes:
         raise typer.BadParameter("nothing to change: give --name or --when-busy")
     rows.show(door, await door.client.houses.update(changes))
+
+
+@commands.command(
+    app,
+    "cancel",
+    examples="""
+    arbe house cancel --yes
+    arbe house cancel --tag nightly --message "fire drill"
+    """,
+)
+async def cancel(
+    door: Door,
+    tag: Annotated[
+        str | None, typer.Option("--tag", help="Only threads with this label, and below them.")
+    ] = None,
+    message: Message = None,
+    yes: Yes = False,  # noqa: ARG001
+) -> None:
+    """Cancel all that waits or runs now in your house. Needs an owner's token."""
+    with door.output.progress("Cancelling …"):
+        asked = await door.client.houses.cancel(message=message, tag=tag)
+    cancellations.show(door, asked)

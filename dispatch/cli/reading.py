@@ -129,16 +129,6 @@ async def _entries(
     raise Gone(thread)
 
 
-async def open_dispatches(door: Door, thread: str) -> list[str]:
-    """Return the dispatches of a thread that have not ended, oldest first."""
-    turns = Turns()
-    async for entry in door.client.entries.history(thread):
-        payload = _payload(entry)
-        if payload is not None:
-            turns.see(payload)
-    return turns.open
-
-
 async def _handles(door: Door) -> dict[str, str]:
     found = await rows.every(door.client.agents.list, "agents")
     return {agent["id"]: agent["handle"] for agent in found["agents"]}

@@ -5,8 +5,8 @@ from typing import Annotated, Final
 
 import typer
 
-from dispatch.cli import arguments, commands, diagnosis, entries, exits, reading, rows
-from dispatch.cli.arguments import Limit, Tags, ThreadRef, WhenBusy, Yes
+from dispatch.cli import arguments, cancellations, commands, diagnosis, entries, exits, rows
+from dispatch.cli.arguments import Limit, Message, Tags, ThreadRef, WhenBusy, Yes
 from dispatch.cli.doors import Door
 from dispatch.client.connection import Json
 
@@ -182,6 +182,7 @@ async def delete(door: Door, thread: ThreadRef, yes: Yes = False) -> None:  # no
     "cancel",
     examples="""
     arbe thread cancel 0198f2c4
+    arbe thread cancel 0198f2c4 --no-cascade
     arbe thread cancel 0198f2c4 001795206605314_0000000001.0 --message "wrong branch"
     """,
 )
@@ -191,24 +192,29 @@ async def cancel(
     dispatch: Annotated[
         str | None, typer.Argument(help="One dispatch; else all that are open.")
     ] = None,
-    message: Annotated[
-        str | None, typer.Option("--message", "-m", help="Why, for those who read it.")
-    ] = None,
+    message: Message = None,
+    cascade: Annotated[
+        bool,
+        typer.Option(
+            "--cascade/--no-cascade",
+            help="Threads below it too; with a dispatch: those that work for it.",
+        ),
+    ] = True,
 ) -> None:
     """Cancel what is queued at once, and ask what runs to end."""
-    wanted = [dispatch] if dispatch else await reading.open_dispatches(door, thread)
-    answers = [
-        {"id": each, **await door.client.threads.cancel(thread, each, message=message)}
-        for each in wanted
-    ]
-    if door.output.as_json:
-        door.output.json({"dispatches": answers})
+    if dispatch is None:
+        asked = await door.client.threads.cancel_all(thread, message=message, cascade=cascade)
+        cancellations.show(door, asked)
         return
-    door.output.table(
-        [(each["id"], each["status"]) for each in answers], ("dispatch", "status")
+    answer = await door.client.threads.cancel(
+        thread, dispatch, message=message, cascade=cascade
     )
-    if not answers:
-        door.output.note("No turn is open in this thread.")
+    if door.output.as_json:
+        door.output.json(answer)
+        return
+    door.output.table([(dispatch, answer["status"])], ("dispatch", "status"))
+    if answer.get("cancellationId"):
+        cancellations.note_rest(door, answer["cancellationId"])
 
 
 @commands.command(

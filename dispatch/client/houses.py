@@ -33,6 +33,34 @@ class Houses:
             "PATCH", f"/v1/houses/{segment(ref)}", body=changes, key=key
         )
 
+    async def cancel(
+        self, *, message: str | None = None, tag: str | None = None, key: str | None = None
+    ) -> Json:
+        """Cancel every dispatch of the house that is open now: an owner's right.
+
+        Args: tag: only in threads with this tag, and in all below those.
+        Returns: as `client.threads.cancel_all`.
+        """
+        return await self._connection.call(
+            "POST",
+            "/v1/threads/cancel",
+            body=present({"message": message, "tag": tag}),
+            key=key,
+        )
+
+
+class Cancellations:
+    """Cancels that reach many dispatches."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def get(self, cancellation_id: str) -> Json:
+        """Return how far one has come: `{id, done, threads, cancelled, requested, …}`."""
+        return await self._connection.call(
+            "GET", f"/v1/cancellations/{segment(cancellation_id)}"
+        )
+
 
 class Members:
     """People in the caller's house."""

@@ -6,7 +6,7 @@ from typing import Final, Self
 from dispatch.client.agents import Agents, Environments
 from dispatch.client.connection import Connection, Json
 from dispatch.client.entries import Entries
-from dispatch.client.houses import Houses, Members, Tokens
+from dispatch.client.houses import Cancellations, Houses, Members, Tokens
 from dispatch.client.threads import Threads
 
 PATIENCE_SECONDS: Final = 10.0
@@ -24,6 +24,7 @@ class Client:
     ) -> None:
         self._connection = Connection(url, token, patience_seconds=patience_seconds)
         self.houses = Houses(self._connection)
+        self.cancellations = Cancellations(self._connection)
         self.members = Members(self._connection)
         self.tokens = Tokens(self._connection)
         self.agents = Agents(self._connection)

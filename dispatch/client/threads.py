@@ -16,6 +16,7 @@ class Threads:
         self,
         parent: str | None = None,
         *,
+        parent_dispatch_id: str | None = None,
         environment: str | None = None,
         name: str | None = None,
         tags: Sequence[str] = (),
@@ -31,11 +32,13 @@ class Threads:
         own `idempotency_key`, neither do repeats of yours. Without `message` nothing is
         dispatched.
         Args: parent: a house (None: the caller's), an agent (a DM) or a thread (a sub-job).
+        parent_dispatch_id: the parent thread's dispatch it works for, to be cancelled with it.
         when_busy: for entries that do not say themselves (`docs/busy.md`).
         Returns: `{thread, entry?, dispatches?}`.
         """
         body = {
             "parent": parent,
+            "parentDispatchId": parent_dispatch_id,
             "environment": environment,
             "name": name,
             "tags": list(tags) or None,
@@ -115,16 +118,39 @@ class Threads:
         dispatch_id: str,
         *,
         message: str | None = None,
+        cascade: bool = True,
         key: str | None = None,
     ) -> Json:
-        """End a queued dispatch, or ask a running one to end.
+        """End a queued dispatch, or ask a running one to end; and what works for it.
 
-        Returns: `{status}`: `cancelled`, `requested`, or `none` when it had ended before.
+        Args: cascade: False leaves its sub-jobs alone.
+        Returns: `{status, cancellationId?}`: `cancelled`, `requested`, or how it had ended
+        before; the id if anything works for it.
         """
         return await self._connection.call(
             "POST",
             f"{_path(ref)}/dispatches/{segment(dispatch_id)}/cancel",
-            body=present({"message": message}),
+            body=present({"message": message, "cascade": cascade}),
+            key=key,
+        )
+
+    async def cancel_all(
+        self,
+        ref: str,
+        *,
+        message: str | None = None,
+        cascade: bool = True,
+        key: str | None = None,
+    ) -> Json:
+        """Cancel every dispatch that is open now, here and (`cascade`) in all threads below.
+
+        Returns: `{id, done, threads, cancelled, requested, …}`; not done: the rest is being
+        worked off, ask `client.cancellations.get(id)`.
+        """
+        return await self._connection.call(
+            "POST",
+            f"{_path(ref)}/cancel",
+            body=present({"message": message, "cascade": cascade}),
             key=key,
         )
 

@@ -25,6 +25,7 @@ from dispatch.models.state import Lane, ThreadState
 class NewCancellation(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked, by whom, as of when."""
 
+    id: CancellationId
     house_id: HouseId
     thread_id: ThreadId | None = None
     dispatch_id: DispatchId | None = None
@@ -62,6 +63,11 @@ class Cancellation(msgspec.Struct, frozen=True, kw_only=True):
     requested_at: datetime
     due_at: datetime
     done_at: datetime | None = None
+
+    def reason_in(self, thread_id: ThreadId) -> str:
+        """Tell, as a stream does, why a dispatch of this thread in reach is to end."""
+        is_below = self.dispatch_id is not None or thread_id != self.thread_id
+        return "cascade" if self.thread_id is not None and is_below else "requested"
 
     def means(self, dispatch_id: DispatchId, *, now_ms: int) -> bool:
         """Tell whether an open dispatch of a thread in reach is to end.

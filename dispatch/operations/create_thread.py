@@ -8,13 +8,20 @@ from typing import Any
 
 import msgspec
 
-from dispatch.errors import ArbeError, NotFound, Unavailable
-from dispatch.ids import AgentId, ThreadId
+from dispatch.errors import ArbeError, Conflict, Invalid, NotFound, Unavailable
+from dispatch.ids import AgentId, DispatchId, ThreadId
 from dispatch.models import claims
 from dispatch.models.claims import NewId
 from dispatch.models.houses import Caller, WhenBusy
 from dispatch.models.threads import KeyedThread, NewThread, Parent, Thread
-from dispatch.operations import delete_thread, labels, narrate, post_entry, refs
+from dispatch.operations import (
+    delete_thread,
+    dispatches,
+    labels,
+    narrate,
+    post_entry,
+    refs,
+)
 from dispatch.operations.post_entry import Draft
 from dispatch.operations.record import Record
 from dispatch.stores.postgres import engine, idempotency, threads
@@ -25,6 +32,8 @@ class ThreadDraft(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller may choose. `parent`, `environment`: references; no parent: the house."""
 
     parent: str | None = None
+    parent_dispatch_id: str | None = None
+    """Which dispatch of the parent thread it works for: it is cancelled with that one."""
     environment: str | None = None
     name: str | None = None
     tags: list[str] = []
@@ -54,28 +63,36 @@ async def create_thread(
 
     Promise: concurrent calls with one key get one thread. If the message is refused, a thread
     without key made by this call is gone again; with a key, or while a server is away under a
-    reserved id, it stays: the same call repeated converges.
+    reserved id, it stays: the same call repeated converges. Nothing is begun for a dispatch
+    that has ended or was asked to end.
     Args: entry_key: idempotency key of the message.
-    Raises: NotFound (parent, environment), Gone, Invalid, and as `post_entry`.
+    Raises: NotFound (parent, its dispatch, environment), Gone, Invalid, Conflict
+        (`parent_ended`), and as `post_entry`.
     """
     message = None if draft.message is None else Draft(text=draft.message)
     if message is not None:
         post_entry.check(message, record.settings)
     reserved = new_id or claims.fresh()
     new = await _new_thread(record, who, draft, ThreadId(reserved.id))
+    await _require_open(record, who, new)
     await narrate.ready(record)
     made = await _insert(record, who, new, reserved)
     thread = made.thread
     if made.created:
         await narrate.birth(record, thread.id, by=narrate.author(who), name=thread.name)
-    if message is None:
-        return CreatedThread(thread=thread, created=made.created)
+    accepted = None
     try:
-        accepted = await post_entry.post_entry(record, who, thread.id, message, key=entry_key)
+        if message is not None:
+            accepted = await post_entry.post_entry(
+                record, who, thread.id, message, key=entry_key
+            )
+        # Again: a cancel looks for what works for a dispatch after it asked that to end, and we
+        # look at the dispatch after our work stands. One of the two sees the other.
+        await _require_open(record, who, new)
     except ArbeError as error:
         comes_again = reserved.claim is not None and isinstance(error, Unavailable)
-        if made.created and draft.key is None and not comes_again:
-            await delete_thread.delete_thread(record, who, thread.id)
+        if not comes_again:
+            await _take_back(record, who, made, accepted)
         raise
     return CreatedThread(thread=thread, created=made.created, accepted=accepted)
 
@@ -101,6 +118,11 @@ async def _new_thread(
     settings = record.settings
     labels.free_json(draft.config, what="config")
     parent_thread, parent_agent = _edges(await refs.parent(record, who, draft.parent))
+    if draft.parent_dispatch_id is not None and parent_thread is None:
+        raise Invalid(
+            "`parentDispatchId` needs a thread as `parent`.",
+            next_step="Send the thread whose dispatch it is as `parent`.",
+        )
     environment_id = None
     if draft.environment is not None:
         environment_id = await refs.environment(record, who, draft.environment)
@@ -109,6 +131,7 @@ async def _new_thread(
         house_id=who.house_id,
         parent_thread_id=parent_thread,
         parent_agent_id=parent_agent,
+        parent_dispatch_id=_dispatch_id(draft),
         name=None if draft.name is None else labels.name(draft.name, settings),
         tags=labels.tags(draft.tags, settings),
         environment_id=environment_id,
@@ -116,6 +139,39 @@ async def _new_thread(
         key=None if draft.key is None else labels.name(draft.key, settings, what="key"),
         when_busy=draft.when_busy,
     )
+
+
+def _dispatch_id(draft: ThreadDraft) -> DispatchId | None:
+    return None if draft.parent_dispatch_id is None else DispatchId(draft.parent_dispatch_id)
+
+
+async def _require_open(record: Record, who: Caller, new: NewThread) -> None:
+    """Return if the dispatch that a thread shall work for may still want its work.
+
+    Raises: NotFound, Conflict (`parent_ended`).
+    """
+    if new.parent_thread_id is None or new.parent_dispatch_id is None:
+        return
+    parent = await dispatches.get(record, who, new.parent_thread_id, new.parent_dispatch_id)
+    if parent.status in {"queued", "running"} and parent.cancel_deadline_ms is None:
+        return
+    raise Conflict(
+        "parent_ended",
+        f"Dispatch {parent.id} has ended or was asked to end; nothing works for it any more.",
+        next_step="Leave `parentDispatchId` out if the work is wanted all the same.",
+        dispatchId=parent.id,
+    )
+
+
+async def _take_back(
+    record: Record, who: Caller, made: KeyedThread, accepted: Accepted | None
+) -> None:
+    """Undo what a refused call did; a thread with a key stays if nothing stands in it."""
+    if made.created and (made.thread.key is None or accepted is not None):
+        await delete_thread.delete_thread(record, who, made.thread.id)
+    elif accepted is not None:
+        for dispatch_id, _ in accepted.dispatches:
+            await dispatches.cancel(record, who, made.thread.id, dispatch_id)
 
 
 def _edges(parent: Parent) -> tuple[ThreadId | None, AgentId | None]:

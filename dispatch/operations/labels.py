@@ -9,6 +9,9 @@ from dispatch.errors import Invalid
 _MAX_DEPTH: Final = 32
 """Levels of objects and arrays in free JSON: far below what any reader's decoder takes."""
 
+_MAX_REASON: Final = 2000
+"""Characters; a check of the table `cancellations` too."""
+
 
 def name(text: str, settings: Settings, *, what: str = "name") -> str:
     """Return a name without the blanks around it.
@@ -40,6 +43,19 @@ def tags(given: list[str], settings: Settings) -> list[str]:
             next_step="Send shorter tags, and none that is empty.",
         )
     return unique
+
+
+def reason(text: str | None) -> str | None:
+    """Return what somebody says about why, if a row and a stream can hold it.
+
+    Raises: Invalid.
+    """
+    if text is not None and (len(text) > _MAX_REASON or "\0" in text):
+        raise Invalid(
+            f"The message must have at most {_MAX_REASON} characters, and no NUL.",
+            next_step="Send a shorter sentence.",
+        )
+    return text
 
 
 def handle(text: str) -> str:

@@ -15,7 +15,7 @@ from dispatch.models.houses import Caller
 from dispatch.models.threads import Thread
 from dispatch.operations import delete_thread, open_stream, project, reconcile
 from dispatch.operations.record import Record
-from dispatch.stores.postgres import deletions, engine, threads
+from dispatch.stores.postgres import cancellations, deletions, engine, threads
 
 _log = log.get(__name__)
 Look = Literal["looked_at", "orphan", "unavailable"]
@@ -57,6 +57,16 @@ async def forget_deletions(record: Record) -> int:
     """Forget a batch of deletions as old as their tombstones; tell how many."""
     async with engine.as_worker(record.projector) as connection:
         return await deletions.delete_done(
+            connection,
+            older_than_seconds=record.settings.tombstone_seconds,
+            limit=record.settings.sweep_batch,
+        )
+
+
+async def forget_cancellations(record: Record) -> int:
+    """Forget a batch of cancels that were done as long ago; tell how many."""
+    async with engine.as_worker(record.projector) as connection:
+        return await cancellations.delete_done(
             connection,
             older_than_seconds=record.settings.tombstone_seconds,
             limit=record.settings.sweep_batch,

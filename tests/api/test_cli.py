@@ -178,11 +178,26 @@ async def test_a_cancelled_turn_exits_4_and_a_timeout_3(arbe: Arbe) -> None:
     waited = await arbe("thread", "entries", "read", posted["threadId"], "--timeout", "0.5")
     assert waited.code == 3
     assert "arbe thread diagnose" in waited.err
-    cancelled = await arbe("thread", "cancel", posted["threadId"], "--message", "enough")
-    assert cancelled.out == f"{posted['dispatches'][0]['id']}\tcancelled\n"
+    dispatch = posted["dispatches"][0]["id"]
+    cancelled = await arbe("thread", "cancel", posted["threadId"], dispatch, "-m", "enough")
+    assert cancelled.out == f"{dispatch}\tcancelled\n"
     ended = await arbe("thread", "entries", "read", posted["threadId"])
     assert ended.code == 4
     assert "enough" in ended.out
+
+
+async def test_a_thread_and_a_house_are_cancelled_as_a_whole(arbe: Arbe) -> None:
+    for command in (["thread", "cancel", "THREAD"], ["house", "cancel", "--yes"]):
+        posted = (await arbe("thread", "entries", "create", "@demo", "hi", "--json")).json
+        thread = posted["threadId"]
+        words = [thread if word == "THREAD" else word for word in command]
+        asked = (await arbe(*words, "--message", "enough", "--json")).json
+        assert (asked["done"], asked["cancelled"], asked["threads"]) == (True, 1, 1)
+        shown = (await arbe("cancellation", "show", asked["id"], "--json")).json
+        assert shown == asked
+        assert "enough" in (await arbe("thread", "entries", "read", thread)).out
+    nothing = (await arbe("house", "cancel", "--tag", "x", "--yes", "--json")).json
+    assert (nothing["tag"], nothing["cancelled"]) == ("x", 0)
 
 
 async def test_a_run_that_nobody_carries_on_is_stalled_then_reconciled(

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dispatch import ids
 from dispatch.errors import Invalid, NotFound
-from dispatch.ids import DispatchId, ThreadId
+from dispatch.ids import CancellationId, DispatchId, ThreadId
 from dispatch.models.cancellations import Cancellation, NewCancellation
 from dispatch.models.threads import NewThread
 from dispatch.stores.postgres import cancellations, engine, threads
@@ -35,6 +35,7 @@ async def insert(
     conn: Any, home: Home, *, hold_seconds: float = 0, **fields: Any
 ) -> tuple[Cancellation, bool]:
     new = NewCancellation(
+        id=CancellationId(ids.uuid7()),
         house_id=home.house.id,
         by_member_id=home.owner.id,
         by_name="Ada",

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from dispatch import ids
 from dispatch.errors import Forbidden
-from dispatch.ids import DispatchId
+from dispatch.ids import CancellationId, DispatchId
 from dispatch.models.cancellations import NewCancellation
 from dispatch.models.houses import Member
 from dispatch.models.threads import NewThread
@@ -147,7 +147,12 @@ async def target(table: str, home: Home) -> dict[str, Any]:
 
 def asking(home: Home, who: Member, **fields: Any) -> NewCancellation:
     return NewCancellation(
-        house_id=home.house.id, by_member_id=who.id, by_name=who.name, before_ms=1, **fields
+        id=CancellationId(ids.uuid7()),
+        house_id=home.house.id,
+        by_member_id=who.id,
+        by_name=who.name,
+        before_ms=1,
+        **fields,
     )
 
 

@@ -9,6 +9,7 @@ async def sweep(record: Record) -> Counts:
     """Run one full prune over all houses; let old tombstones' notes and used keys go."""
     counts = Counts(await prune.prune(record))
     counts["forgotten"] = await prune.forget_deletions(record)
+    counts["forgotten"] += await prune.forget_cancellations(record)
     counts["keys"] = await idempotency.forget(record)
     # How many rows run is no work done: a pass that only looked says nothing.
     del counts["checked"]

@@ -1,10 +1,10 @@
-"""Dispatches and repairs over HTTP: look, cancel, diagnose, reconcile, prune."""
+"""Dispatches and repairs over HTTP: look, diagnose, reconcile, prune."""
 
 from http import HTTPStatus
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Body, Path, Response
+from fastapi import APIRouter, Body, Path
 
 from dispatch.api import problems
 from dispatch.api.auth import Held, Who
@@ -12,8 +12,6 @@ from dispatch.api.keyed import KeyedRoute
 from dispatch.api.routes import Ref
 from dispatch.api.shapes.diagnosis import DiagnosisAnswer
 from dispatch.api.shapes.dispatches import (
-    CancelAnswer,
-    CancelDispatch,
     DispatchAnswer,
     Prune,
     PruneAnswer,
@@ -63,34 +61,6 @@ async def get_dispatch(
     thread_id = await refs.thread(record, who, ref)
     found = await dispatches.get(record, who, thread_id, DispatchId(dispatch_id))
     return DispatchAnswer.model_validate(msgspec.to_builtins(found), by_alias=True)
-
-
-@router.post(
-    "/{ref}/dispatches/{dispatch_id}/cancel",
-    summary="Cancel a dispatch",
-    responses=problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
-    | {202: {"model": CancelAnswer, "description": "Its run was asked to end."}},
-)
-async def cancel_dispatch(
-    ref: Ref,
-    dispatch_id: _DispatchRef,
-    who: Who,
-    record: Held,
-    response: Response,
-    body: Annotated[CancelDispatch | None, Body()] = None,
-) -> CancelAnswer:
-    """End a queued turn now; ask a running one to end (202), with a grace of seconds."""
-    thread_id = await refs.thread(record, who, ref)
-    status = await dispatches.cancel(
-        record,
-        who,
-        thread_id,
-        DispatchId(dispatch_id),
-        message=body.message if body else None,
-    )
-    if status == "requested":
-        response.status_code = HTTPStatus.ACCEPTED
-    return CancelAnswer.model_validate({"status": status})
 
 
 @router.get(

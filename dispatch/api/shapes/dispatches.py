@@ -16,6 +16,9 @@ class CancelDispatch(Body):
     model_config = shapes.example(message="No longer needed.")
 
     message: Annotated[str | None, Field(max_length=2000)] = None
+    cascade: Annotated[
+        bool, Field(description="What works for it too (`parentDispatchId`).")
+    ] = True
 
 
 class Prune(Body):
@@ -77,6 +80,9 @@ class CancelAnswer(Answer):
     model_config = shapes.example(status="requested")
 
     status: Literal["cancelled", "requested", "completed", "failed", "steered"]
+    cancellation_id: Annotated[
+        str | None, Field(description="The cancel of what works for it; absent: nothing does.")
+    ] = None
 
 
 class ReconcileAnswer(Answer):

@@ -70,6 +70,19 @@ THREAD: Final[dict[str, Any]] = {
     "createdAt": AT,
     "updatedAt": AT,
 }
+CANCELLATION: Final[dict[str, Any]] = {
+    "id": "0199d2a4-5b80-7e3f-8123-4d5e6f708192",
+    "threadId": THREAD_ID,
+    "cascade": True,
+    "by": {"id": MEMBER_ID, "name": "Ada"},
+    "message": "Wrong branch.",
+    "done": True,
+    "threads": 3,
+    "cancelled": 2,
+    "requested": 1,
+    "requestedAt": AT,
+    "doneAt": AT,
+}
 ENTRY: Final[dict[str, Any]] = {
     "id": ENTRY_ID,
     "at": AT,

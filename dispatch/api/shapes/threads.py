@@ -25,6 +25,13 @@ class CreateThread(Body):
             "thread (a sub-job)."
         ),
     ] = None
+    parent_dispatch_id: Annotated[
+        str | None,
+        Field(
+            description="The dispatch of the parent thread that it works for: it is cancelled "
+            "with that one."
+        ),
+    ] = None
     environment: Annotated[
         str | None, Field(description="Bind it to sandboxes of this recipe.")
     ] = None
@@ -113,6 +120,9 @@ class ThreadAnswer(Answer):
     parent: ParentAnswer
     parent_thread_id: str | None = None
     parent_agent_id: str | None = None
+    parent_dispatch_id: Annotated[
+        str | None, Field(description="The parent thread's dispatch that it works for.")
+    ] = None
     name: str | None = None
     pinned_at: Milliseconds | None = None
     tags: list[str]
@@ -148,6 +158,7 @@ def thread(row: Thread) -> ThreadAnswer:
         parent=ParentAnswer(kind=parent.kind, id=parent.id),
         parent_thread_id=_text(row.parent_thread_id),
         parent_agent_id=_text(row.parent_agent_id),
+        parent_dispatch_id=row.parent_dispatch_id,
         name=row.name,
         pinned_at=shapes.milliseconds(row.pinned_at),
         tags=row.tags,

@@ -28,13 +28,13 @@ async def insert(
 ) -> tuple[Cancellation, bool]:
     """Write down what is owed; tell whether this call did, and so holds it for that long.
 
-    Promise: of what works for one dispatch there is one open row, however many ask; whoever
-    comes second gets that row.
+    Promise: there is one row of an id, and of what works for one dispatch one open row, however
+    many ask; whoever comes second gets that row.
     Raises: NotFound (the thread); Forbidden, when a member asks for the whole house.
     """
     made = (
         upsert(cancellations)
-        .values(**msgspec.structs.asdict(new), id=ids.uuid7(), due_at=_later(hold_seconds))
+        .values(**msgspec.structs.asdict(new), due_at=_later(hold_seconds))
         .on_conflict_do_nothing()
         .returning(*cancellations.c)
     )
@@ -45,12 +45,15 @@ async def insert(
         raise refusals.missing(error, cancellations_thread_fkey=thread) from error
     if row is not None:
         return rows.cancellation(row), True
-    there = sa.select(cancellations).where(
-        cancellations.c.thread_id == new.thread_id,
-        cancellations.c.dispatch_id == new.dispatch_id,
+    it = cancellations.c
+    same = sa.and_(it.thread_id == new.thread_id, it.dispatch_id == new.dispatch_id)
+    there = (
+        sa.select(cancellations)
+        .where((it.id == new.id) | same)
+        .order_by((it.id == new.id).desc(), it.id.desc())
+        .limit(1)
     )
-    last = there.order_by(cancellations.c.id.desc()).limit(1)
-    return rows.cancellation((await conn.execute(last)).mappings().one()), False
+    return rows.cancellation((await conn.execute(there)).mappings().one()), False
 
 
 async def insert_for(
@@ -63,6 +66,10 @@ async def insert_for(
 
     Promise: one that is owed already stays as it is. Needs the worker's role.
     """
+    # A parent that is deleted in this moment is waited for; then nothing works for it.
+    parents = {thread_id for thread_id, _ in dispatches}
+    lock = sa.select(threads.c.id).where(threads.c.id.in_(parents)).order_by(threads.c.id)
+    await conn.execute(lock.with_for_update(read=True, key_share=True))
     working = await _with_children(conn, dispatches)
     if not working:
         return
@@ -102,15 +109,15 @@ async def get(conn: AsyncConnection, *, cancellation_id: CancellationId) -> Canc
     return rows.cancellation(row)
 
 
-async def list_due(conn: AsyncConnection, *, limit: int) -> tuple[CancellationId, ...]:
-    """Return open ones that nobody holds, the longest due first. For sweeps."""
-    due = (
-        sa.select(cancellations.c.id)
-        .where(_IS_OPEN, cancellations.c.due_at <= sa.func.now())
-        .order_by(cancellations.c.due_at)
-        .limit(limit)
-    )
-    return tuple(map(CancellationId, await conn.scalars(due)))
+async def list_due(
+    conn: AsyncConnection, *, after_id: CancellationId | None = None, limit: int
+) -> tuple[CancellationId, ...]:
+    """Return one page of the open ones that nobody holds, by id. For sweeps."""
+    due = sa.select(cancellations.c.id).where(_IS_OPEN, cancellations.c.due_at <= sa.func.now())
+    if after_id is not None:
+        due = due.where(cancellations.c.id > after_id)
+    found = await conn.scalars(due.order_by(cancellations.c.id).limit(limit))
+    return tuple(map(CancellationId, found))
 
 
 async def hold(

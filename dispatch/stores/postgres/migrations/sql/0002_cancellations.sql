@@ -43,7 +43,7 @@ create table cancellations (
 );
 create index cancellations_house on cancellations (house_id, id);
 create index cancellations_thread on cancellations (thread_id) where thread_id is not null;
-create index cancellations_open on cancellations (due_at) where done_at is null;
+create index cancellations_open on cancellations (id) where done_at is null;
 create index cancellations_done on cancellations (done_at) where done_at is not null;
 -- One walk at a time over what works for a dispatch, however many ask.
 create unique index cancellations_open_dispatch on cancellations (thread_id, dispatch_id)
