@@ -272,7 +272,9 @@ async def test_the_api_cannot_write_what_is_not_its_own(
             await conn.execute(sa.update(metadata.tables[table]).values({column: value}))
 
 
-@pytest.mark.parametrize("column", ["name", "tags", "house_id", "parent_thread_id", "key"])
+@pytest.mark.parametrize(
+    "column", ["name", "tags", "house_id", "parent_thread_id", "key", "when_busy"]
+)
 async def test_a_worker_writes_projections_and_nothing_else(
     worker: AsyncEngine, column: str
 ) -> None:
