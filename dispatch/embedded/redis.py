@@ -2,7 +2,7 @@
 
 It listens on the loopback only, asks for a generated password, keeps an append-only file and
 never evicts. What it acknowledged is on the disk: with `everysec` a write waits while the disk
-is busy, and even a kill of the process can lose it. Not here: starting it again (the supervisor).
+is busy, and even a kill of the process can lose it. Not here: starting it again (supervisor).
 """
 
 import asyncio
