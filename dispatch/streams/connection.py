@@ -133,6 +133,11 @@ class Connection:
             for call in batch:
                 _settle(call.future, error)
             return
+        except BaseException as error:
+            # Our own mistake, or the end of the loop: nobody may wait for ever.
+            for call in batch:
+                _settle(call.future, RedisConnectionError(repr(error)))
+            raise
         for call, reply in zip(batch, replies, strict=True):
             _settle(call.future, reply)
 
@@ -140,17 +145,11 @@ class Connection:
         """Send a batch, again on a new connection if this one breaks; a refusal is a reply."""
 
         async def exchange() -> list[Any]:
-            # redis-py's client would do the same for each call by itself, at twice the price.
-            if not self._connection.is_connected:
-                await self._connect()
-            runs_here = [call.boot is None or call.boot == self._boot for call in batch]
-            calls = [
-                call.arguments for call, fits in zip(batch, runs_here, strict=True) if fits
-            ]
-            if calls:
-                packed = self._connection.pack_commands(calls)
-                await self._connection.send_packed_command(packed, check_health=False)
-            return [await self._reply() if fits else ServerRestarted() for fits in runs_here]
+            try:
+                return await self._exchange(batch)
+            except RuntimeError as error:
+                # uvloop says so of a transport that the other side closed since the last call.
+                raise RedisConnectionError("the transport is closed") from error
 
         try:
             replies: list[Any] = await self._retry.call_with_retry(exchange, self._hang_up)
@@ -158,6 +157,17 @@ class Connection:
             await self._hang_up(error)
             raise
         return replies
+
+    async def _exchange(self, batch: list[_Call]) -> list[Any]:
+        # redis-py's client would do the same for each call by itself, at twice the price.
+        if not self._connection.is_connected:
+            await self._connect()
+        runs_here = [call.boot is None or call.boot == self._boot for call in batch]
+        calls = [call.arguments for call, fits in zip(batch, runs_here, strict=True) if fits]
+        if calls:
+            packed = self._connection.pack_commands(calls)
+            await self._connection.send_packed_command(packed, check_health=False)
+        return [await self._reply() if fits else ServerRestarted() for fits in runs_here]
 
     async def _connect(self) -> None:
         await self._connection.connect()

@@ -157,7 +157,8 @@ class Subscriber:
                 if clock.monotonic_seconds() - self._heard_at > _SILENT_SECONDS:
                     _log.warning("feed.silent")
                     await self._hang_up()
-        except (RedisError, OSError):
+        except (RedisError, OSError, RuntimeError):
+            # RuntimeError: uvloop's word for a transport that the other side has closed.
             await self._hang_up()
 
     async def _commands(self) -> list[list[str]]:
