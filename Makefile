@@ -9,7 +9,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 	--generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test check bench lock
+.PHONY: help up demo test check bench chaos lock
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ check: $(DEV) ## lint, formatting, both type checkers, import rules
 
 bench: $(DEV) ## measure against floors of the same run; writes bench.json
 	$(BIN)/python -m tests.bench
+
+chaos: $(DEV) ## kill and hurt a whole system at random, then check every promise; ARGS="--help"
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 lock: $(DEV) ## choose the newest versions that pyproject.toml allows and lock them
 	$(COMPILE) --upgrade --extra embedded --group build -o requirements.lock

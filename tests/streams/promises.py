@@ -13,6 +13,7 @@ from dispatch.payloads.chat import Chat
 from dispatch.payloads.signals import (
     Cancelled,
     CancelRequested,
+    Checkpoint,
     Completed,
     Failed,
     Queued,
@@ -20,6 +21,7 @@ from dispatch.payloads.signals import (
     RunLost,
     SessionOrphaned,
     Started,
+    Steered,
 )
 from tests.streams.scene import Read
 
@@ -89,6 +91,9 @@ class Witness:
             run.n = n
         run.at_ms = milliseconds_of(entry.id)
         run.effects = run.effects or payloads.is_effect(entry.payload)
+        if isinstance(entry.payload, Checkpoint):
+            # From here another run may go on.
+            run.effects = False
 
     def _meaning(self, entry: Read) -> None:
         match entry.payload:
@@ -109,8 +114,12 @@ class Witness:
             case Released() as released:
                 self._left(released.run_id)
                 self.next_attempt[released.dispatch_id] -= 1
+            case RunLost(run_id=run_id, reason="error"):
+                self._left(run_id)
             case RunLost(run_id=run_id):
                 self._reaped(run_id, at_ms)
+            case Steered() as steered:
+                self._steered(steered)
             case CancelRequested(dispatch_id=dispatch_id, deadline=deadline):
                 self._open_run(dispatch_id).deadline_ms = deadline
             case SessionOrphaned(dispatch_id=dispatch_id):
@@ -153,9 +162,20 @@ class Witness:
         run = self.runs[run_id]
         assert run.is_open, "a run ends once"
         run.is_open = False
-        if run.effects:
-            self.spoiled.add(run.started.dispatch_id)
+        dispatch_id = run.started.dispatch_id
+        if run.effects and not self.births[dispatch_id].repeatable:
+            self.spoiled.add(dispatch_id)
         return run
+
+    def _steered(self, steered: Steered) -> None:
+        """A terminal too: the entry was taken into another's turn."""
+        run = self.runs[steered.run_id]
+        assert run.is_open, "an entry is taken into a turn that goes on"
+        assert run.started.dispatch_id == steered.into
+        assert self.births[steered.dispatch_id].steers == steered.into
+        assert steered.dispatch_id not in self.ended, "one terminal per dispatch"
+        self.ended.add(steered.dispatch_id)
+        run.effects = True
 
     def _reaped(self, run_id: str | None, at_ms: int) -> None:
         run = self._left(run_id)
