@@ -12,7 +12,7 @@ import anyio
 
 from dispatch import queues, transport
 from dispatch.errors import Unavailable
-from dispatch.models.diagnosis import AgentSeen, Sight, fleet
+from dispatch.models.diagnosis import AgentSeen, Sight, verdicts
 from dispatch.models.diagnosis.fleet import FleetDiagnosis, Seen
 from dispatch.models.diagnosis.servers import BrokerSeen, PostgresSeen, RedisSeen, Servers
 from dispatch.models.houses import Caller
@@ -50,7 +50,7 @@ async def diagnose_fleet(
         broker=await _broker(record, seen_agents),
     )
     if redis is None:
-        return fleet.judge(Seen(servers=servers))
+        return verdicts.judge(Seen(servers=servers))
     # The rows before their states: one read after may know of more than the state did.
     chosen = await _asked(unsettled.rows(record, who)) if postgres is not None else None
     sight, backlog, sweeps = await asyncio.gather(
@@ -61,7 +61,7 @@ async def diagnose_fleet(
     threads = None
     if chosen is not None and sight is not None:
         threads = await _asked(unsettled.judge(record, chosen, sight, wanted))
-    return fleet.judge(
+    return verdicts.judge(
         Seen(servers=servers, sight=sight, backlog=backlog, sweeps=sweeps, threads=threads)
     )
 

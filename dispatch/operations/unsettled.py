@@ -29,7 +29,7 @@ _MAX_LANES: Final = 2_000
 """Lanes of all houses, the longest overdue first: stuck ones come early."""
 _FAILED_WITHIN_SECONDS: Final = 24 * 3600.0
 _RECENT_ENTRIES: Final = 20
-_NEED_A_LOOK: Final[frozenset[Stage]] = frozenset({"stalled", "failed"})
+_NEED_A_LOOK: Final[frozenset[Stage]] = frozenset({"stalled", "no_progress", "failed"})
 Place = tuple[int, int, str]
 """Where a thread stands in the list: rank of its stage, since when, id."""
 

@@ -35,16 +35,22 @@ async def list_workers(connection: Connection) -> list[Worker]:
 
 
 async def backlog(connection: Connection) -> Backlog:
-    """Return how many lanes have work, how many are overdue, and the longest by how much."""
+    """Return how many lanes and rows wait for somebody to look, and the longest how long."""
     now = await lanes.now_ms(connection)
-    count, overdue, first = await asyncio.gather(
+    count, overdue, behind, *firsts = await asyncio.gather(
         connection.call("ZCARD", keys.DUE),
         connection.call("ZCOUNT", keys.DUE, "-inf", f"({now}"),
+        connection.call("ZCARD", keys.DIRTY),
         connection.call("ZRANGE", keys.DUE, 0, 0, "WITHSCORES"),
+        connection.call("ZRANGE", keys.DIRTY, 0, 0, "WITHSCORES"),
     )
-    oldest_seconds = max(0, (now - int(first[0][1])) // 1000) if first else 0
+    due_ms, dirty_ms = (int(first[0][1]) if first else now for first in firsts)
     return Backlog(
-        lanes=int(count), overdue=int(overdue), oldest_overdue_seconds=oldest_seconds
+        lanes=int(count),
+        overdue=int(overdue),
+        oldest_overdue_seconds=max(0, (now - due_ms) // 1000),
+        rows_behind=int(behind),
+        oldest_behind_seconds=max(0, (now - dirty_ms) // 1000),
     )
 
 

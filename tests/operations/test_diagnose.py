@@ -5,10 +5,13 @@ from pydantic import SecretStr
 from dispatch.config import Settings
 from dispatch.ids import ThreadId
 from dispatch.models.diagnosis import Diagnosis
-from dispatch.operations import diagnose, project
+from dispatch.operations import diagnose, project, reconcile
 from dispatch.operations.record import open_record
+from dispatch.payloads.chat import Author, Chat
+from dispatch.payloads.policy import DispatchPolicy
 from dispatch.stores.postgres import agents, engine
-from dispatch.streams import keys
+from dispatch.streams import keys, lanes
+from dispatch.streams import threads as streams
 from tests.operations.test_writer import WORKER, assistant, claim, running
 from tests.system.houses import Casa
 
@@ -63,6 +66,41 @@ async def test_each_busy_agent_has_its_lane(casa: Casa) -> None:
     assert stages == {str(casa.agent.id): "running", str(other.id): "queued"}
 
 
+async def test_an_interrupted_run_is_cancelling_and_what_takes_its_place_waits(
+    casa: Casa,
+) -> None:
+    thread_id, writer = await running(casa)
+    await streams.accept(
+        casa.record.scripts,
+        thread_id,
+        Chat(by=Author("member", "1", "Ada"), text="no, this"),
+        key="k",
+        body=b"",
+        lanes=(streams.Lane(casa.agent.id, DispatchPolicy(max_attempts=3)),),
+        settings=casa.record.settings,
+        terms=streams.Terms(when_busy="interrupt"),
+    )
+    found = await look(casa, thread_id)
+
+    assert (found.stage, found.evidence["queuePosition"]) == ("waiting", 0)
+    (lane,) = found.lanes
+    assert (lane.stage, lane.dispatch_id) == ("cancelling", writer.fence.dispatch_id)
+    assert lane.evidence["cancelReason"] == "interrupted"
+
+
+async def test_a_run_that_beats_while_its_agent_is_mute_makes_no_progress(casa: Casa) -> None:
+    thread_id, writer = await running(casa)
+    hour_ago = await lanes.now_ms(casa.record.connection) - 3600_000
+    lane = casa.agent.id
+    await casa.record.connection.call("HSET", keys.state(thread_id), f"at:{lane}", hour_ago)
+    await casa.record.connection.call("HSET", keys.state(thread_id), f"warned:{lane}", hour_ago)
+    await writer.renew()
+    found = await look(casa, thread_id)
+
+    assert found.stage == "no_progress"
+    assert "3600 s" in found.cause
+
+
 async def test_a_stream_that_redis_forgot_is_stalled(casa: Casa) -> None:
     thread_id, _writer = await running(casa)
     await project.project(casa.record, thread_id)
@@ -71,6 +109,10 @@ async def test_a_stream_that_redis_forgot_is_stalled(casa: Casa) -> None:
 
     assert found.stage == "stalled"
     assert "Redis has forgotten" in found.cause
+    await reconcile.reconcile(casa.record, thread_id)
+    told = await look(casa, thread_id)
+    assert told.stage == "failed"
+    assert told.events[-1].type == "signal.thread.stream_rollback"
 
 
 async def test_without_the_broker_a_queued_dispatch_says_so(

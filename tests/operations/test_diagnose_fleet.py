@@ -94,21 +94,22 @@ async def test_a_cursor_of_somebody_elses_making_is_refused(casa: Casa, cursor: 
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "code"),
+    ("name", "safe", "unsafe", "code"),
     [
-        ("appendfsync", "no", "redis_without_fsync"),
-        ("appendonly", "no", "redis_without_aof"),
-        ("maxmemory-policy", "allkeys-lru", "redis_evicts"),
+        ("appendfsync", "everysec", "no", "redis_without_fsync"),
+        ("appendonly", "yes", "no", "redis_without_aof"),
+        ("maxmemory-policy", "noeviction", "allkeys-lru", "redis_evicts"),
     ],
 )
 async def test_an_unsafe_redis_is_warned_of(
-    casa: Casa, name: str, value: str, code: str
+    casa: Casa, name: str, safe: str, unsafe: str, code: str
 ) -> None:
     connection = casa.record.connection
     before = (await connection.call("CONFIG", "GET", name))[name.encode()]
-    assert code not in codes(await look(casa))
-    await connection.call("CONFIG", "SET", name, value)
     try:
+        await connection.call("CONFIG", "SET", name, safe)
+        assert code not in codes(await look(casa))
+        await connection.call("CONFIG", "SET", name, unsafe)
         assert code in codes(await look(casa))
     finally:
         await connection.call("CONFIG", "SET", name, before)

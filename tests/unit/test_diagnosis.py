@@ -21,6 +21,7 @@ from dispatch.payloads.signals import (
     Failed,
     Heartbeat,
     Queued,
+    RolledBack,
     Started,
     Steered,
 )
@@ -71,15 +72,18 @@ def row(*, status: str = "open", stream_id: str = MARK) -> Thread:
 
 
 def state_of(
-    lane: Lane, *, attempt: int = 1, not_before_ms: int = 0, **more: Any
+    lane: Lane,
+    *,
+    attempt: int = 1,
+    not_before_ms: int = 0,
+    policy: DispatchPolicy = POLICY,
 ) -> ThreadState:
     live = [*lane.queue, *([lane.run.dispatch_id] if lane.run else [])]
     return ThreadState(
         is_open=True,
         mark=MARK,
         lanes={LANE: lane},
-        dispatches={one: Dispatch(LANE, attempt, POLICY, not_before_ms) for one in live},
-        **more,
+        dispatches={one: Dispatch(LANE, attempt, policy, not_before_ms) for one in live},
     )
 
 
@@ -139,6 +143,58 @@ def test_a_run_that_was_asked_to_end_is_cancelling() -> None:
 
     assert found.stage == "cancelling"
     assert "5 s" in found.next_step
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("requested", "somebody asked for it"),
+        ("cascade", "what it works for"),
+        ("interrupted", "takes its place"),
+        ("rolled_back", "undoes it"),
+        ("no_progress", "mute"),
+        ("a_newer_word", "a_newer_word"),
+    ],
+)
+def test_a_cancelling_run_says_why(reason: str, words: str) -> None:
+    found = ask(running(cancel_deadline_ms=NOW + 4_500, cancel_reason=reason))
+
+    assert found.stage == "cancelling"
+    assert words in found.cause
+    assert found.evidence["cancelReason"] == reason
+
+
+def test_a_beating_run_whose_agent_was_warned_makes_no_progress() -> None:
+    mute = {"at_ms": NOW - 300_000, "beat_id": EntryId(f"{NOW - 1_000:015d}_0000000000")}
+    warned = ask(running(**mute, warned_ms=NOW - 300_000))
+
+    assert warned.stage == "no_progress"
+    assert "stopped in 600 s" in warned.cause
+    assert "progressTimeoutSeconds" in warned.next_step
+    assert warned.evidence["progressDeadlineMs"] == NOW + 600_000
+    assert ask(running(**mute)).stage == "running"
+    assert ask(running(warned_ms=NOW - 300_000)).stage == "running"
+
+
+def test_a_mute_run_without_a_limit_is_never_stopped() -> None:
+    state = state_of(
+        Lane(run=replace(RUN, warned_ms=RUN.at_ms)),
+        policy=DispatchPolicy(max_attempts=3, progress_ms=0),
+    )
+
+    assert "never stopped" in ask(state).cause
+
+
+def test_a_steering_dispatch_waits_to_join_the_running_turn() -> None:
+    lane = Lane((SECOND, THIRD), run=RUN, steer=(FIRST, SECOND))
+    found = ask(state_of(lane), beat_ms=NOW)
+
+    assert (found.stage, found.dispatch_id) == ("waiting", THIRD)
+    assert "join" not in found.cause
+    steering = ask(state_of(replace(lane, queue=(SECOND,))))
+    assert "join its turn" in steering.cause
+    assert steering.evidence["steers"] == FIRST
+    assert found.lanes[0].evidence["steering"] == [SECOND]
 
 
 def test_a_queued_dispatch_waits_for_a_worker() -> None:
@@ -251,6 +307,16 @@ def test_an_ended_dispatch_says_how(terminal: payloads.Payload, stage: str) -> N
     assert (found.stage, found.dispatch_id) == (stage, FIRST)
     assert found.cause
     assert found.next_step
+
+
+def test_a_dispatch_that_was_undone_is_rolled_back() -> None:
+    found = ask(
+        ThreadState(is_open=True),
+        Cancelled(dispatch_id=FIRST, reason="cancel_grace"),
+        RolledBack(dispatch_id=FIRST, entry_id="e"),
+    )
+
+    assert found.stage == "rolled_back"
 
 
 def test_the_agents_own_words_are_told() -> None:

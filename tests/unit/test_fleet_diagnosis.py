@@ -13,7 +13,6 @@ from dispatch.models.diagnosis.fleet import (
     HouseThreads,
     Seen,
     Swept,
-    judge,
     list_thread,
 )
 from dispatch.models.diagnosis.servers import (
@@ -23,6 +22,7 @@ from dispatch.models.diagnosis.servers import (
     RedisSeen,
     Servers,
 )
+from dispatch.models.diagnosis.verdicts import judge
 from dispatch.models.state import ThreadState
 from tests.unit.test_diagnosis import NOW, THREAD_ID, ask, row, running
 
@@ -141,6 +141,12 @@ def test_lanes_that_nobody_looks_at_are_stalled() -> None:
     assert (found.verdict, codes(found)) == ("stalled", ["sweeps_late"])
 
 
+def test_rows_that_nobody_tells_are_late() -> None:
+    found = look(backlog=Backlog(lanes=0, overdue=0, rows_behind=2, oldest_behind_seconds=31))
+
+    assert (found.verdict, codes(found)) == ("degraded", ["rows_late"])
+
+
 @pytest.mark.parametrize(
     "swept", [(), (Swept(name="prune", last_ms=NOW - 31_000, ago_seconds=31),)]
 )
@@ -168,6 +174,12 @@ def test_threads_that_stand_still_are_counted() -> None:
 
     assert (found.verdict, codes(found)) == ("stalled", ["threads_stalled"])
     assert "3 of the house's threads" in found.cause
+
+
+def test_threads_with_a_mute_agent_are_counted() -> None:
+    found = look(threads=replace(THREADS, stages={"no_progress": 1}))
+
+    assert (found.verdict, codes(found)) == ("degraded", ["threads_mute"])
 
 
 def test_the_gravest_finding_speaks_first() -> None:

@@ -27,11 +27,13 @@ class WorkerAnswer(Answer):
 
 
 class BacklogAnswer(Answer):
-    """Lanes with unfinished work, of all houses."""
+    """What is left to do, of all houses: lanes with unfinished work, rows that lag."""
 
     lanes: int
     overdue: int
     oldest_overdue_seconds: int
+    rows_behind: Annotated[int, Field(description="Rows not told yet how threads stand.")]
+    oldest_behind_seconds: int
 
 
 class SweepAnswer(Answer):
@@ -166,7 +168,13 @@ class FleetAnswer(Answer):
                 "isDeaf": False,
             }
         ],
-        backlog={"lanes": 4, "overdue": 0, "oldestOverdueSeconds": 0},
+        backlog={
+            "lanes": 4,
+            "overdue": 0,
+            "oldestOverdueSeconds": 0,
+            "rowsBehind": 0,
+            "oldestBehindSeconds": 0,
+        },
         sweeps=[{"name": "redeliver", "lastMs": examples.AT, "agoSeconds": 1}],
         servers={
             "redis": {

@@ -1,11 +1,12 @@
 """What stands still, why, and what to do about it: the words of `diagnose`. Pure.
 
-`turns` judges one dispatch, `threads` one thread. Here is what they share: what a judge is told
-and what comes out. Nothing here repairs, and no text of an entry comes through.
+`runs` judges one run, `turns` one dispatch, `threads` one thread, `verdicts` the whole. Here is
+what they share: what a judge is told and what comes out. Nothing here repairs, and of what
+people and agents wrote only the message of a failure comes through.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, Protocol, get_args
+from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 import msgspec
 
@@ -14,6 +15,7 @@ from dispatch.models.threads import Thread
 
 Stage = Literal[
     "stalled",
+    "no_progress",
     "failed",
     "cancelling",
     "backing_off",
@@ -97,6 +99,14 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
         """Return how a command names the thread."""
         return str(self.row.id) if self.row is not None else "<id>"
 
+    @property
+    def reconcile(self) -> str:
+        """Return what to do about what a sweep should have done."""
+        return (
+            f"Run `arbe thread reconcile {self.ref}`; then `arbe diagnose --fleet`: the sweeps "
+            "should have done it."
+        )
+
     def worker(self, worker_id: WorkerId) -> Worker | None:
         """Return a worker; None if it left, or the index of workers was lost."""
         return next((worker for worker in self.workers if worker.id == worker_id), None)
@@ -112,6 +122,14 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     def seconds_until(self, ms: int) -> int:
         """Return the seconds until a moment, rounded up; 0 if it has passed."""
         return max(0, -((self.now_ms - ms) // 1000))
+
+
+class Said(NamedTuple):
+    """A judge's words."""
+
+    stage: Stage
+    cause: str
+    next_step: str
 
 
 class Verdict(msgspec.Struct, frozen=True, rename="camel", kw_only=True):

@@ -31,6 +31,8 @@ from dispatch.payloads.signals import (
     Completed,
     Failed,
     Queued,
+    RolledBack,
+    RunLost,
     SessionOrphaned,
     Steered,
     Terminal,
@@ -64,10 +66,11 @@ def _last(state: ThreadState, recent: Sequence[FoldEntry], sight: Sight) -> Verd
     last = max(born, key=_birth, default=None)
     if last is not None and last in state.dispatches:
         return turns.judge(state, last, sight)
-    terminals = [
-        p for p in named if p.dispatch_id == last and not isinstance(p, Queued | Steered)
-    ]
-    return _ended(state, last, terminals[0] if terminals else None, sight)
+    said = [payload for payload in named if payload.dispatch_id == last]
+    for payload in said:
+        if isinstance(payload, Completed | Failed | Cancelled):
+            return _ended(payload, is_undone=any(isinstance(p, RolledBack) for p in said))
+    return _at_rest(state, last, sight)
 
 
 def _forgotten(state: ThreadState, sight: Sight) -> Verdict | None:
@@ -90,11 +93,11 @@ def _birth(dispatch_id: DispatchId) -> tuple[str, int]:
     return entry_id, int(index) if index.isdigit() else 0
 
 
-def _named(recent: Sequence[FoldEntry]) -> Iterator[Queued | Steered | Terminal]:
+def _named(recent: Sequence[FoldEntry]) -> Iterator[Queued | Steered | RolledBack | Terminal]:
     """Yield what was said of dispatches' births and ends; what cannot be read is skipped."""
     for entry in recent:
         payload = _payload(entry)
-        if isinstance(payload, Queued | Steered | Completed | Failed | Cancelled):
+        if isinstance(payload, Queued | Steered | RolledBack | Completed | Failed | Cancelled):
             yield payload
 
 
@@ -105,20 +108,21 @@ def _payload(entry: FoldEntry) -> payloads.Payload | None:
         return None
 
 
-def _ended(
-    state: ThreadState, last: DispatchId | None, terminal: Terminal | None, sight: Sight
-) -> Verdict:
-    if terminal is not None:
-        cause, next_step = endings.explain(terminal)
-        reason = None if isinstance(terminal, Completed) else terminal.reason
-        facts: Evidence = {"runId": terminal.run_id, "reason": reason}
-        return Verdict(
-            stage=_word(terminal),
-            dispatch_id=last,
-            cause=cause,
-            next_step=next_step,
-            evidence={name: fact for name, fact in facts.items() if fact is not None},
-        )
+def _ended(terminal: Terminal, *, is_undone: bool) -> Verdict:
+    cause, next_step = endings.explain(terminal)
+    reason = None if isinstance(terminal, Completed) else terminal.reason
+    facts: Evidence = {"runId": terminal.run_id, "reason": reason}
+    return Verdict(
+        stage="rolled_back" if is_undone else _word(terminal),
+        dispatch_id=DispatchId(terminal.dispatch_id),
+        cause=cause,
+        next_step=next_step,
+        evidence={name: fact for name, fact in facts.items() if fact is not None},
+    )
+
+
+def _at_rest(state: ThreadState, last: DispatchId | None, sight: Sight) -> Verdict:
+    """Judge a thread none of whose dispatches is open or ended among the entries seen."""
     if state.outcome is None:
         return Verdict(
             stage="idle",
@@ -229,7 +233,6 @@ def _events(recent: Sequence[FoldEntry], sight: Sight) -> Iterator[Event]:
 
 def _reason(payload: payloads.Payload | None) -> str | None:
     """Return the stable word that says why; texts for people stay out."""
-    if isinstance(payload, Failed | Cancelled | SessionOrphaned | CancelRequested):
-        reason: str | None = getattr(payload, "reason", None)
-        return reason
+    if isinstance(payload, Failed | Cancelled | SessionOrphaned | CancelRequested | RunLost):
+        return payload.reason
     return None
