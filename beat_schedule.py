@@ -24,7 +24,7 @@ TIMETABLE = (
     Tick("reconcile", "dispatch.sweep.reconcile", 3.0, 3.0),
     # Cancels of many dispatches: what their request left, what ending dispatches woke since.
     Tick("cancel", "dispatch.sweep.cancel", 2.0, 2.0),
-    # Rows that say `running` while their stream does not: a worker died, or could not reach
-    # Postgres, between a turn's terminal and its row. And deletions left half done.
+    # Rows that say `running` and whose stream Redis has lost; deletions left half done. Rows
+    # whose projector died are found sooner, by reconcile.
     Tick("prune", "dispatch.sweep.prune", 10.0, 10.0),
 )

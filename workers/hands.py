@@ -33,7 +33,8 @@ class TurnHands:
         return [entry.text for entry in entries if isinstance(entry, Chat)]
 
     async def run_command(self, command: str, on_output: OnOutput) -> CommandResult:
-        """Run a shell command in the thread's workspace."""
+        """Run a shell command in the thread's workspace, if the run still holds its lane."""
+        await self._writer.assert_held()
         return await self._sandbox.run_command(
             command,
             wall_seconds=self._settings.command_seconds,

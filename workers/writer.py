@@ -124,6 +124,16 @@ class RunWriter:
         written = await self._confirm(lambda: runs.renew(self._scripts, self.fence))
         self._heed(written.cancel_reason)
 
+    async def assert_held(self) -> None:
+        """Return if the record has confirmed this run a moment ago; ask it if it has not.
+
+        For what happens outside the record: a process that was paused since its intent, and
+        reaped meanwhile, must not act on it any more.
+        Raises: Fenced (the run must end), Unavailable (given up).
+        """
+        if self.silent_seconds >= self._settings.heartbeat_seconds:
+            await self.renew()
+
     async def finish(self, terminal: Terminal) -> EntryId:
         """Write what waits and the terminal, in one call.
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from dispatch import ids, payloads
+from dispatch import clock, ids, payloads
 from dispatch.config import Settings
 from dispatch.errors import Fenced, Invalid, TooLarge
 from dispatch.ids import ThreadId, WorkerId
@@ -116,6 +116,24 @@ async def test_a_reaped_run_writes_nothing_more(casa: Casa) -> None:
         await writer.renew()
     assert await casa.types(thread_id) == before
     assert writer.stopped.result() == LeaseLost()
+
+
+async def test_a_run_that_was_reaped_while_it_was_paused_acts_no_more(
+    casa: Casa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread_id, writer = await running(casa)
+    await writer.emit(assistant("I am about to act"))
+    await writer.assert_held()
+    ref = LaneRef(thread_id, casa.agent.id)
+    settings = casa.record.settings
+    dead_run = writer.fence.run_id
+    await lanes.expire(casa.record.scripts, ref, settings=settings, dead_run=dead_run)
+    monotonic = clock.monotonic_seconds
+    monkeypatch.setattr(
+        clock, "monotonic_seconds", lambda: monotonic() + settings.heartbeat_seconds
+    )
+    with pytest.raises(Fenced):
+        await writer.assert_held()
 
 
 async def test_a_deleted_thread_stops_its_run(casa: Casa) -> None:
