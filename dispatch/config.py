@@ -124,6 +124,9 @@ class Settings(BaseSettings):
     `worker_dead_seconds`: its beats have stopped by then and its runs are given away."""
     workspace_root: str = ".arbe/workspaces"
     """Where local sandboxes keep their workspaces, one folder per thread."""
+    workspace_sweep_seconds: float = 300.0
+    """Each worker process removes workspaces of deleted threads this often; that of a thread
+    deleted while it ran here as soon as its run has ended."""
     command_seconds: float = 120.0
     """Wall clock of one `run_command`."""
     max_output_bytes: int = 50 * 1024

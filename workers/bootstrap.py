@@ -15,17 +15,17 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from dispatch import log
+from dispatch import clock, log
 from dispatch.config import Settings
 from dispatch.errors import ArbeError
-from dispatch.ids import WorkerId
+from dispatch.ids import ThreadId, WorkerId
 from dispatch.operations.record import Record
 from dispatch.streams import lanes
 from workers import leaving
 from workers.ear import Ear
 from workers.heartbeat import Heartbeats
 from workers.leaving import Leaving
-from workers.sweeps import cancellations, reconcile, redeliver
+from workers.sweeps import cancellations, reconcile, redeliver, workspaces
 from workers.watchdog import Watchdog
 
 _log = log.get(__name__)
@@ -83,11 +83,13 @@ class Process:
         asyncio.run_coroutine_threadsafe(self._drain(), self._loop)
 
     def leave(self) -> None:
-        """End this process, which holds no run, so that its supervisor starts a new one."""
-        code = leaving.RESTART_CODE
-        self._leaving.begin(within_seconds=leaving.LEAVE_SECONDS, code=code)
+        """End this process, draining its runs, so that its supervisor starts a new one."""
+        drain_seconds = self.settings.drain_seconds if self.heartbeats.run_count else 0.0
+        self._leaving.begin(
+            within_seconds=drain_seconds + leaving.LEAVE_SECONDS, code=leaving.RESTART_CODE
+        )
         self.drain()
-        leaving.ask_celery(code)
+        leaving.ask_celery(leaving.RESTART_CODE)
 
     def is_draining_within(self, seconds: float) -> bool:
         """Wait in a pool thread; True, and at once, when this process is told to end."""
@@ -116,14 +118,23 @@ class Process:
             settings=self.settings,
             on_deaf=self.leave,
         )
-        self._listening = asyncio.create_task(self.ear.listen_for_ever())
-        self._background = [
-            self._listening,
-            asyncio.create_task(self.heartbeats.beat_for_ever()),
-            asyncio.create_task(self._keep(redeliver.sweep)),
-            asyncio.create_task(self._keep(reconcile.sweep)),
-            asyncio.create_task(self._keep(cancellations.sweep)),
-        ]
+        self._listening = self._in_background(self.ear.listen_for_ever())
+        self._in_background(self.heartbeats.beat_for_ever())
+        for sweep in (redeliver.sweep, reconcile.sweep, cancellations.sweep):
+            self._in_background(self._keep(sweep))
+        self._in_background(self._release_workspaces())
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._leave_if_broken)
+        self._background.append(task)
+        return task
+
+    def _leave_if_broken(self, task: asyncio.Task[None]) -> None:
+        """Leave when the beats, the keeper or the ear ended: a new process has them."""
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("worker.broken", exc_info=task.exception())
+            self.leave()
 
     async def _drain(self) -> None:
         # Told to end, it hears nothing any more, and rightly so.
@@ -136,17 +147,21 @@ class Process:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         try:
-            await lanes.leave(self.record.connection, self.heartbeats.worker_id)
+            await self._say_goodbye()
         finally:
             await self.record.close()
 
+    async def _say_goodbye(self) -> None:
+        """Be forgotten, unless the record has a run of ours: then the sweeps find us dead."""
+        connection, worker_id = self.record.connection, self.heartbeats.worker_id
+        if not await lanes.list_runs(connection, worker_id):
+            await lanes.leave(connection, worker_id)
+
     def _settle(self) -> bool:
-        """Say goodbye if no run is left behind: with one, the sweeps must find us dead."""
+        """Say goodbye by force; False if a run is left behind."""
         if self.heartbeats.run_count:
             return False
-        goodbye = asyncio.run_coroutine_threadsafe(
-            lanes.leave(self.record.connection, self.heartbeats.worker_id), self._loop
-        )
+        goodbye = asyncio.run_coroutine_threadsafe(self._say_goodbye(), self._loop)
         try:
             goodbye.result(_SETTLE_SECONDS)
         except (ArbeError, TimeoutError) as error:
@@ -169,3 +184,25 @@ class Process:
                 await sweep(self.record)
             except ArbeError as error:
                 _log.warning("keeper.failed", cause=str(error))
+
+    async def _release_workspaces(self) -> None:
+        due_at = clock.monotonic_seconds()
+        while True:
+            refused = await self._next_refused(until=due_at)
+            try:
+                if refused is None:
+                    await workspaces.sweep(self.record, self.heartbeats)
+                else:
+                    await workspaces.release(self.record, self.heartbeats, [refused])
+            except ArbeError as error:
+                _log.warning("workspaces.not_looked_at", cause=str(error))
+            if refused is None:
+                due_at = clock.monotonic_seconds() + self.settings.workspace_sweep_seconds
+
+    async def _next_refused(self, *, until: float) -> ThreadId | None:
+        """Wait for a thread whose run was refused; None when it is time to look at all."""
+        try:
+            async with asyncio.timeout(max(0.0, until - clock.monotonic_seconds())):
+                return await self.heartbeats.refused.get()
+        except TimeoutError:
+            return None

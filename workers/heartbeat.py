@@ -12,10 +12,10 @@ from typing import Final
 from dispatch import clock, log
 from dispatch.config import Settings
 from dispatch.errors import ArbeError, Unavailable
-from dispatch.ids import WorkerId
+from dispatch.ids import ThreadId, WorkerId
 from dispatch.streams import deafness, lanes
 from dispatch.streams.connection import Connection
-from workers.outcomes import Interrupted
+from workers.outcomes import Interrupted, LeaseLost
 from workers.writer import RunWriter
 
 _log = log.get(__name__)
@@ -35,6 +35,8 @@ class Heartbeats:
         self.worker_id = worker_id
         self._connection = connection
         self._settings = settings
+        self.refused: asyncio.Queue[ThreadId] = asyncio.Queue()
+        """Threads whose runs here ended since the record refused them: perhaps deleted."""
         self._writers: set[RunWriter] = set()
         self._draining = False
         self._is_deaf = False
@@ -53,6 +55,11 @@ class Heartbeats:
         """Return how many runs this process holds."""
         return len(self._writers)
 
+    @property
+    def busy_threads(self) -> frozenset[ThreadId]:
+        """Return the threads that have a run in this process."""
+        return frozenset(writer.fence.thread_id for writer in self._writers)
+
     @contextmanager
     def tracking(self, writer: RunWriter) -> Generator[None]:
         """Renew a run for the length of a block: until its end is recorded."""
@@ -64,6 +71,8 @@ class Heartbeats:
             yield
         finally:
             self._writers.discard(writer)
+            if writer.stopped.done() and isinstance(writer.stopped.result(), LeaseLost):
+                self.refused.put_nowait(writer.fence.thread_id)
 
     async def beat_for_ever(self) -> None:
         """Beat until cancelled; an unreachable Redis is survived."""

@@ -103,11 +103,28 @@ async def test_a_worker_that_was_paused_as_a_whole_is_not_wedged(
     assert worker.poll() is None
 
 
+async def test_a_worker_that_lost_a_part_of_itself_drains_and_makes_room(
+    casa: Casa, processes: Processes
+) -> None:
+    thread_id = await casa.dm()
+    await casa.post(thread_id, "mute: 600")
+    worker = processes.start(
+        *("celery", "-q", "-A", "tests.system.broken", "worker", "-P", "threads", "-c", "5"),
+        *("--without-gossip", "--without-mingle", "-l", "WARNING"),
+        ARBE_KEEPER_SECONDS="3",
+    )
+    await casa.wait(thread_id, lambda types: STARTED in types)
+    code, _ = await ending(worker)
+    assert code == RESTART_CODE
+    assert (await casa.types(thread_id))[-1] == RELEASED
+    assert "a bug in the keeper" in log_of(processes)
+
+
 async def test_sigterm_twice_is_sigterm_once(casa: Casa, processes: Processes) -> None:
     worker = processes.start_worker()
     touched = await casa.dm()
     await casa.post(touched, "sleep: 600")
-    await casa.wait_words(touched)
+    await casa.wait_words(touched, timeout_seconds=30)
     worker.send_signal(signal.SIGTERM)
     await asyncio.sleep(0.5)
     worker.send_signal(signal.SIGTERM)
@@ -126,7 +143,7 @@ async def test_sigterm_without_a_broker_ends_in_time_and_in_order(
     touched, untouched = await casa.dm(), await casa.dm()
     await casa.post(touched, "sleep: 600")
     await casa.post(untouched, "mute: 600")
-    await casa.wait_words(touched)
+    await casa.wait_words(touched, timeout_seconds=30)
     await casa.wait(untouched, lambda types: STARTED in types)
     if how == "dead":
         servers.broker.kill()
@@ -162,7 +179,7 @@ async def test_sigterm_without_a_stream_ends_in_time_and_the_run_is_found(
     touched, untouched = await casa.dm(), await casa.dm()
     await casa.post(touched, "sleep: 600")
     await casa.post(untouched, "mute: 1")
-    await casa.wait_words(touched)
+    await casa.wait_words(touched, timeout_seconds=30)
     await casa.wait(untouched, lambda types: STARTED in types)
     with silent(servers.stream):
         worker.send_signal(signal.SIGTERM)

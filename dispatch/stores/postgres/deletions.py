@@ -3,6 +3,8 @@
 A trigger writes these rows in the transaction that deletes a thread; see `0001_functions.sql`.
 """
 
+from collections.abc import Collection
+
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -31,6 +33,14 @@ async def list_open(
         statement = statement.where(deletions.c.thread_id > after_id)
     found = await conn.execute(statement.order_by(deletions.c.thread_id).limit(limit))
     return tuple(rows.deletion(row) for row in found.mappings())
+
+
+async def list_noted(
+    conn: AsyncConnection, *, thread_ids: Collection[ThreadId]
+) -> frozenset[ThreadId]:
+    """Return those of these threads that were deleted and are not forgotten."""
+    statement = sa.select(deletions.c.thread_id).where(deletions.c.thread_id.in_(thread_ids))
+    return frozenset((await conn.execute(statement)).scalars())
 
 
 async def mark_done(conn: AsyncConnection, *, thread_id: ThreadId) -> bool:

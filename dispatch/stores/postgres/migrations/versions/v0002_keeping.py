@@ -18,6 +18,7 @@ _FILES: tuple[str, ...] = (
     "0002_cancellations.sql",
     "0002_fleet.sql",
     "0002_idempotency.sql",
+    "0002_sandboxes.sql",
 )
 
 
