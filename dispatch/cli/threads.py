@@ -6,7 +6,7 @@ from typing import Annotated, Final
 import typer
 
 from dispatch.cli import arguments, cancellations, commands, diagnosis, entries, exits, rows
-from dispatch.cli.arguments import Limit, Message, Tags, ThreadRef, WhenBusy, Yes
+from dispatch.cli.arguments import IfStatus, Limit, Message, Tags, ThreadRef, WhenBusy, Yes
 from dispatch.cli.doors import Door
 from dispatch.client.connection import Json
 
@@ -148,6 +148,7 @@ async def update(
     ] = None,
     tags: Tags = None,
     when_busy: WhenBusy = None,
+    if_status: IfStatus = None,
 ) -> None:
     """Change a thread's name, pin, labels or busy policy; --tag replaces all labels.
 
@@ -166,14 +167,28 @@ async def update(
         raise typer.BadParameter(
             "nothing to change: give --name, --pin, --unpin, --tag or --when-busy"
         )
-    rows.show(door, await door.client.threads.update(thread, changes))
+    rows.show(
+        door, await door.client.threads.update(thread, changes, if_status=if_status or ())
+    )
 
 
-@commands.command(app, "delete", examples="arbe thread delete 0198f2c4 --yes")
-async def delete(door: Door, thread: ThreadRef, yes: Yes = False) -> None:  # noqa: ARG001
+@commands.command(
+    app,
+    "delete",
+    examples="""
+    arbe thread delete 0198f2c4 --yes
+    arbe thread delete 0198f2c4 --if-status open --if-status failed --yes
+    """,
+)
+async def delete(
+    door: Door,
+    thread: ThreadRef,
+    if_status: IfStatus = None,
+    yes: Yes = False,  # noqa: ARG001
+) -> None:
     """Delete a thread, what hangs below it, and its stream. Again is harmless."""
     with door.output.progress("Deleting …"):
-        await door.client.threads.delete(thread)
+        await door.client.threads.delete(thread, if_status=if_status or ())
     rows.done(door, {"deleted": thread})
 
 
@@ -200,14 +215,18 @@ async def cancel(
             help="Threads below it too; with a dispatch: those that work for it.",
         ),
     ] = True,
+    if_status: IfStatus = None,
 ) -> None:
     """Cancel what is queued at once, and ask what runs to end."""
+    guard = if_status or ()
     if dispatch is None:
-        asked = await door.client.threads.cancel_all(thread, message=message, cascade=cascade)
+        asked = await door.client.threads.cancel_all(
+            thread, message=message, cascade=cascade, if_status=guard
+        )
         cancellations.show(door, asked)
         return
     answer = await door.client.threads.cancel(
-        thread, dispatch, message=message, cascade=cascade
+        thread, dispatch, message=message, cascade=cascade, if_status=guard
     )
     if door.output.as_json:
         door.output.json(answer)

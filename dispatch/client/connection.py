@@ -20,7 +20,7 @@ from dispatch.errors import ArbeError, Conflict, Invalid, Unavailable
 
 Json: TypeAlias = dict[str, Any]
 """An object as it stood on the wire: camelCase names, ids as text, times as Unix ms."""
-Query: TypeAlias = Mapping[str, str | int | bool | None]
+Query: TypeAlias = Mapping[str, str | int | bool | list[str] | None]
 
 _KEYED: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)

@@ -81,16 +81,28 @@ class Threads:
         """Return one thread; a stuck one is repaired by being read."""
         return await self._connection.call("GET", _path(ref))
 
-    async def update(self, ref: str, changes: Json, *, key: str | None = None) -> Json:
+    async def update(
+        self,
+        ref: str,
+        changes: Json,
+        *,
+        if_status: Sequence[str] = (),
+        key: str | None = None,
+    ) -> Json:
         """Change `name`, `pinned`, `tags` or `whenBusy`; what is not named stays.
 
+        Args: if_status: only while the thread's status is one of these; here and below.
         Returns: the thread.
+        Raises: Conflict (`status_mismatch`, field `threadStatus`), among others.
         """
-        return await self._connection.call("PATCH", _path(ref), body=changes, key=key)
+        body = {**changes, **_guard(if_status)}
+        return await self._connection.call("PATCH", _path(ref), body=body, key=key)
 
-    async def delete(self, ref: str, *, key: str | None = None) -> None:
+    async def delete(
+        self, ref: str, *, if_status: Sequence[str] = (), key: str | None = None
+    ) -> None:
         """Delete the thread, what hangs below it, and its stream. Again is harmless."""
-        await self._connection.call("DELETE", _path(ref), key=key)
+        await self._connection.call("DELETE", _path(ref), query=_guard(if_status), key=key)
 
     async def diagnose(self, ref: str) -> Json:
         """Return how far the last dispatch came, and what is wrong if something is."""
@@ -119,6 +131,7 @@ class Threads:
         *,
         message: str | None = None,
         cascade: bool = True,
+        if_status: Sequence[str] = (),
         key: str | None = None,
     ) -> Json:
         """End a queued dispatch, or ask a running one to end; and what works for it.
@@ -130,7 +143,7 @@ class Threads:
         return await self._connection.call(
             "POST",
             f"{_path(ref)}/dispatches/{segment(dispatch_id)}/cancel",
-            body=present({"message": message, "cascade": cascade}),
+            body=present({"message": message, "cascade": cascade}) | _guard(if_status),
             key=key,
         )
 
@@ -140,6 +153,7 @@ class Threads:
         *,
         message: str | None = None,
         cascade: bool = True,
+        if_status: Sequence[str] = (),
         key: str | None = None,
     ) -> Json:
         """Cancel every dispatch that is open now, here and (`cascade`) in all threads below.
@@ -150,7 +164,7 @@ class Threads:
         return await self._connection.call(
             "POST",
             f"{_path(ref)}/cancel",
-            body=present({"message": message, "cascade": cascade}),
+            body=present({"message": message, "cascade": cascade}) | _guard(if_status),
             key=key,
         )
 
@@ -164,6 +178,10 @@ class Threads:
             body={"triggerMode": trigger_mode},
             key=key,
         )
+
+
+def _guard(if_status: Sequence[str]) -> dict[str, list[str]]:
+    return {"ifStatus": list(if_status)} if if_status else {}
 
 
 def _path(ref: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from dispatch.errors import Conflict
 from dispatch.ids import (
     AgentId,
     DispatchId,
@@ -20,6 +21,16 @@ from dispatch.payloads.usage import UsageTotals
 
 ThreadStatus = Literal["open", "idle", "running", "completed", "failed", "cancelled"]
 ParentKind = Literal["house", "agent", "thread"]
+
+
+def status_mismatch(thread_id: ThreadId, status: ThreadStatus) -> Conflict:
+    """Return the refusal of a call that named other statuses than the thread has."""
+    return Conflict(
+        "status_mismatch",
+        f"Thread {thread_id} is {status}, which `ifStatus` does not name.",
+        next_step="Look at the thread, then decide again.",
+        threadStatus=status,
+    )
 
 
 class Parent(msgspec.Struct, frozen=True):

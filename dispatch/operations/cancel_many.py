@@ -5,6 +5,8 @@ worked off within the request; what is left, a sweep goes on with. `reserved` is
 where the call has an Idempotency-Key: its repeat finds that row.
 """
 
+from collections.abc import Collection
+
 import msgspec
 
 from dispatch import log
@@ -14,7 +16,15 @@ from dispatch.models import claims
 from dispatch.models.cancellations import Cancellation, NewCancellation
 from dispatch.models.claims import NewId
 from dispatch.models.houses import Caller
-from dispatch.operations import authorize, dispatches, labels, rights, walk_cancellation
+from dispatch.models.threads import ThreadStatus
+from dispatch.operations import (
+    authorize,
+    dispatches,
+    labels,
+    rights,
+    status_guard,
+    walk_cancellation,
+)
 from dispatch.operations.record import Record
 from dispatch.stores.postgres import cancellations, engine, idempotency
 from dispatch.streams import lanes
@@ -37,6 +47,7 @@ async def cancel_dispatch(
     *,
     message: str | None = None,
     cascade: bool = True,
+    if_status: Collection[ThreadStatus] = (),
     reserved: NewId | None = None,
 ) -> CancelledDispatch:
     """Cancel one dispatch, and what works for it: as `dispatches.cancel`, then below it.
@@ -44,9 +55,10 @@ async def cancel_dispatch(
     Promise: a dispatch for which nothing works costs one look at an index more. A repeat
     converges, also after a death between the two. One that had ended otherwise is left alone,
     and what worked for it too.
-    Raises: NotFound, Gone, Invalid (message), Unavailable.
+    Raises: NotFound, Gone, Invalid (message), Conflict (`status_mismatch`), Unavailable.
     """
     labels.reason(message)
+    await status_guard.check(record, who, thread_id, if_status)
     status = await dispatches.cancel(record, who, thread_id, dispatch_id, message=message)
     if not cascade or status not in {"cancelled", "requested"}:
         return CancelledDispatch(status=status)
@@ -74,14 +86,16 @@ async def cancel_thread(
     *,
     message: str | None = None,
     cascade: bool = True,
+    if_status: Collection[ThreadStatus] = (),
     reserved: NewId | None = None,
 ) -> Cancellation:
     """Cancel every dispatch of a thread that is open now, and of all threads below it.
 
     Args: cascade: False leaves the threads below alone.
-    Raises: NotFound, Gone, Invalid (message), Unavailable.
+    Raises: NotFound, Gone, Invalid (message), Conflict (`status_mismatch`), Unavailable.
     """
     await authorize.thread(record, who, thread_id, fresh=True)
+    await status_guard.check(record, who, thread_id, if_status)
     new, new_id = await _new(record, who, message, reserved)
     new = msgspec.structs.replace(new, thread_id=thread_id, cascade=cascade)
     return await _ask(record, who, new, new_id)

@@ -5,23 +5,38 @@ tombstone, so a run under way hears GONE at its next word; then the note is mark
 Whatever dies in between, a repeat or the prune sweep goes on where it ended.
 """
 
+from collections.abc import Collection
+from contextlib import suppress
+
+from dispatch.errors import Gone
 from dispatch.ids import ThreadId
 from dispatch.models.houses import Caller
-from dispatch.models.threads import Deletion
+from dispatch.models.threads import Deletion, ThreadStatus
+from dispatch.operations import status_guard
 from dispatch.operations.record import Record
 from dispatch.stores.postgres import deletions, engine, threads
 from dispatch.streams import threads as streams
 
 
-async def delete_thread(record: Record, who: Caller, thread_id: ThreadId) -> int:
+async def delete_thread(
+    record: Record,
+    who: Caller,
+    thread_id: ThreadId,
+    *,
+    if_status: Collection[ThreadStatus] = (),
+) -> int:
     """Delete a thread and its children; return how many streams went now.
 
     Promise: when this returns no key of them is left in Redis but tombstones that expire. It
     pays all that the house owes, so a repeat also finishes what a delete that died left behind.
-    Raises: NotFound, Conflict (`primary_thread`), Unavailable (repeat the call).
+    Args: if_status: only while the thread itself has one of these statuses, if any.
+    Raises: NotFound, Conflict (`primary_thread`, `status_mismatch`), Unavailable (repeat the
+        call).
     """
+    with suppress(Gone):  # a repeat: it had one of them when it was deleted
+        await status_guard.check(record, who, thread_id, if_status)
     async with engine.as_member(record.members, who.member_id) as connection:
-        await threads.delete_tree(connection, thread_id=thread_id)
+        await threads.delete_tree(connection, thread_id=thread_id, if_status=if_status)
     record.forget()
     count = 0
     while page := await _list_owed(record, who):

@@ -1,5 +1,6 @@
 """Threads as rows: read one (and repair it), list them, label them, say whom they wake."""
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -10,8 +11,8 @@ from dispatch.errors import Unavailable
 from dispatch.ids import AgentId, ThreadId
 from dispatch.models.houses import Caller, TriggerMode, WhenBusy
 from dispatch.models.pages import Page
-from dispatch.models.threads import Thread, ThreadFilter
-from dispatch.operations import labels, narrate, paging, reconcile
+from dispatch.models.threads import Thread, ThreadFilter, ThreadStatus
+from dispatch.operations import labels, narrate, paging, reconcile, status_guard
 from dispatch.operations.record import Record
 from dispatch.payloads.signals import ThreadRenamed
 from dispatch.stores.postgres import agents, engine
@@ -65,21 +66,30 @@ async def list_threads(
 
 
 async def update(
-    record: Record, who: Caller, thread_id: ThreadId, change: ThreadChange
+    record: Record,
+    who: Caller,
+    thread_id: ThreadId,
+    change: ThreadChange,
+    *,
+    if_status: Collection[ThreadStatus] = (),
 ) -> Thread:
     """Name, pin or tag a thread; `signal.thread.renamed` tells of another name.
 
     Promise: a pin keeps its first time when it is set again. Another busy policy counts as
     `houses.update` says.
-    Raises: NotFound, Gone, Invalid.
+    Args: if_status: only while the thread has one of these statuses, if any.
+    Raises: NotFound, Gone, Invalid, Conflict (`status_mismatch`).
     """
     wanted = _columns(change, record)
     await narrate.ready(record)
+    await status_guard.check(record, who, thread_id, if_status)
     async with engine.as_member(record.members, who.member_id) as connection:
         before = await stored.get(connection, thread_id=thread_id)
         if before.pinned_at is not None and wanted.get("pinned_at"):
             del wanted["pinned_at"]
-        after = await stored.update(connection, thread_id=thread_id, **wanted)
+        after = await stored.update(
+            connection, thread_id=thread_id, if_status=if_status, **wanted
+        )
     if after.when_busy != before.when_busy:
         record.forget()
     if after.name != before.name:

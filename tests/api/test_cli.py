@@ -200,6 +200,16 @@ async def test_a_thread_and_a_house_are_cancelled_as_a_whole(arbe: Arbe) -> None
     assert (nothing["tag"], nothing["cancelled"]) == ("x", 0)
 
 
+async def test_a_thread_is_left_alone_while_it_has_another_status(arbe: Arbe) -> None:
+    thread = (await arbe("thread", "create", "me", "--json")).json["thread"]["id"]
+    for command in (["update", thread, "--name", "x"], ["cancel", thread], ["delete", thread]):
+        ended = await arbe("thread", *command, "--if-status", "failed", "--json")
+        assert ended.code == 1
+        refused = json.loads(ended.err)
+        assert (refused["reason"], refused["threadStatus"]) == ("status_mismatch", "open")
+    assert (await arbe("thread", "delete", thread, "--if-status", "open", "-y")).code == 0
+
+
 async def test_a_run_that_nobody_carries_on_is_stalled_then_reconciled(
     arbe: Arbe, record: Record
 ) -> None:

@@ -383,3 +383,24 @@ async def test_a_sandbox_is_pointed_at_and_let_go(
             await threads.set_sandbox(
                 conn, thread_id=home.thread.id, sandbox_id=elsewhere.sandbox.id
             )
+
+
+async def test_a_row_is_changed_or_deleted_only_while_it_has_the_status(home: Home) -> None:
+    top = await add(home)
+    await add(home, parent_thread_id=top.id)
+    async with home.as_member() as conn:
+        with pytest.raises(Conflict) as refused:
+            await threads.update(conn, thread_id=top.id, name="n", if_status=["failed"])
+        assert refused.value.fields["threadStatus"] == "open"
+        with pytest.raises(Conflict):
+            await threads.delete_tree(conn, thread_id=top.id, if_status=["failed"])
+        named = await threads.update(conn, thread_id=top.id, name="n", if_status=["open"])
+        assert named.name == "n"
+        gone = await threads.delete_tree(conn, thread_id=top.id, if_status=["open"])
+        assert len(gone) == 2
+        with pytest.raises(Gone):
+            await threads.update(conn, thread_id=top.id, name="n", if_status=["open"])
+        # A repeat whose stream is not known to be gone yet.
+        assert await threads.delete_tree(conn, thread_id=top.id, if_status=["open"]) == (
+            top.id,
+        )

@@ -6,6 +6,7 @@ from fastapi import Header, Path, Query
 
 from dispatch import ids
 from dispatch.errors import Invalid
+from dispatch.models.threads import ThreadStatus
 
 Ref = Annotated[
     str,
@@ -24,6 +25,14 @@ IdempotencyKey = Annotated[
         "made once and answered the same for two days; unset: every call counts.",
     ),
 ]
+IfStatus = Annotated[
+    list[ThreadStatus] | None,
+    Query(
+        alias="ifStatus",
+        description="Only while the thread has one of these statuses, else 409 "
+        "(`status_mismatch`). May be given several times.",
+    ),
+]
 _MAX_KEY_CHARACTERS: Final = 255
 
 
@@ -40,3 +49,17 @@ def entry_key(given: str | None) -> str:
             next_step="Send a UUID, for example.",
         )
     return given
+
+
+def statuses(
+    in_query: list[ThreadStatus] | None, in_body: list[ThreadStatus]
+) -> tuple[ThreadStatus, ...]:
+    """Return the statuses that a call names in its query or in its body; none: any will do.
+
+    Raises: Invalid, if both do: one of them is not meant.
+    """
+    if in_query and in_body:
+        raise Invalid(
+            "`ifStatus` stands in the query and in the body.", next_step="Send it once."
+        )
+    return tuple(in_query or in_body)

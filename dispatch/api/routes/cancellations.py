@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Path, Response
 from dispatch.api import problems
 from dispatch.api.auth import Held, Who
 from dispatch.api.keyed import KeyedRoute, NewId
-from dispatch.api.routes import Id, Ref
+from dispatch.api.routes import Id, IfStatus, Ref, statuses
 from dispatch.api.shapes import cancellations as shapes
 from dispatch.api.shapes.cancellations import CancelHouse, CancellationAnswer, CancelThread
 from dispatch.api.shapes.dispatches import CancelAnswer, CancelDispatch
@@ -51,7 +51,8 @@ async def cancel_house(
     "/threads/{ref}/cancel",
     summary="Cancel all work of a thread",
     response_model_exclude_none=True,
-    responses=problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.GONE) | _REST,
+    responses=problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE)
+    | _REST,
 )
 async def cancel_thread(
     ref: Ref,
@@ -60,6 +61,7 @@ async def cancel_thread(
     new_id: NewId,
     response: Response,
     body: Annotated[CancelThread | None, Body()] = None,
+    if_status: IfStatus = None,
 ) -> CancellationAnswer:
     """End every turn that waits or runs now in this thread and in all below it.
 
@@ -68,7 +70,13 @@ async def cancel_thread(
     wanted = body or CancelThread()
     thread_id = await refs.thread(record, who, ref)
     asked = await cancel_many.cancel_thread(
-        record, who, thread_id, message=wanted.message, cascade=wanted.cascade, reserved=new_id
+        record,
+        who,
+        thread_id,
+        message=wanted.message,
+        cascade=wanted.cascade,
+        if_status=statuses(if_status, wanted.if_status),
+        reserved=new_id,
     )
     return _answer(asked, response)
 
@@ -77,7 +85,7 @@ async def cancel_thread(
     "/threads/{ref}/dispatches/{dispatch_id}/cancel",
     summary="Cancel a dispatch and what works for it",
     response_model_exclude_none=True,
-    responses=problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+    responses=problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE)
     | {202: {"model": CancelAnswer, "description": "Its run was asked to end."}},
 )
 async def cancel_dispatch(
@@ -88,6 +96,7 @@ async def cancel_dispatch(
     new_id: NewId,
     response: Response,
     body: Annotated[CancelDispatch | None, Body()] = None,
+    if_status: IfStatus = None,
 ) -> CancelAnswer:
     """End a waiting turn now; ask a running one to end (202), with a grace of seconds.
 
@@ -102,6 +111,7 @@ async def cancel_dispatch(
         DispatchId(dispatch_id),
         message=wanted.message,
         cascade=wanted.cascade,
+        if_status=statuses(if_status, wanted.if_status),
         reserved=new_id,
     )
     below = done.cancellation

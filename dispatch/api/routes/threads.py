@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from dispatch.api import problems
 from dispatch.api.auth import Held, Who
 from dispatch.api.keyed import KeyedRoute, NewId
-from dispatch.api.routes import IdempotencyKey, Ref, entry_key
+from dispatch.api.routes import IdempotencyKey, IfStatus, Ref, entry_key, statuses
 from dispatch.api.shapes import entries as entry_shapes
 from dispatch.api.shapes import threads as shapes
 from dispatch.api.shapes.agents import SetTriggerMode, TriggerModeAnswer
@@ -105,11 +105,15 @@ async def get_thread(ref: Ref, who: Who, record: Held) -> ThreadAnswer:
     response_model_exclude_none=True,
     responses=problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.GONE),
 )
-async def change_thread(ref: Ref, body: ChangeThread, who: Who, record: Held) -> ThreadAnswer:
+async def change_thread(
+    ref: Ref, body: ChangeThread, who: Who, record: Held, if_status: IfStatus = None
+) -> ThreadAnswer:
     """Change what is given; its stream tells of another name (`signal.thread.renamed`)."""
+    guard = statuses(if_status, body.if_status)
     thread_id = await refs.thread(record, who, ref)
-    change = ThreadChange(**{name: getattr(body, name) for name in body.model_fields_set})
-    return shapes.thread(await threads.update(record, who, thread_id, change))
+    given = body.model_fields_set - {"if_status"}
+    change = ThreadChange(**{name: getattr(body, name) for name in given})
+    return shapes.thread(await threads.update(record, who, thread_id, change, if_status=guard))
 
 
 @router.delete(
@@ -118,10 +122,10 @@ async def change_thread(ref: Ref, body: ChangeThread, who: Who, record: Held) ->
     summary="Delete a thread with its stream and all below it",
     responses=problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
-async def remove_thread(ref: Ref, who: Who, record: Held) -> None:
+async def remove_thread(ref: Ref, who: Who, record: Held, if_status: IfStatus = None) -> None:
     """Delete for good, a running one too; a repeat converges. The primary thread stays."""
     thread_id = await refs.thread_even_deleted(record, who, ref)
-    await delete_thread.delete_thread(record, who, thread_id)
+    await delete_thread.delete_thread(record, who, thread_id, if_status=if_status or ())
 
 
 @router.put(

@@ -10,8 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from dispatch import clock
+from dispatch.models.threads import ThreadStatus
 
 Milliseconds = Annotated[int, Field(description="Unix milliseconds.")]
+
+
+IfStatus = Annotated[
+    list[ThreadStatus],
+    Field(description="Only while the thread has one of these statuses, else 409."),
+]
 
 
 class Body(BaseModel):

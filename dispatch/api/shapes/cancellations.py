@@ -6,7 +6,7 @@ from pydantic import Field
 
 from dispatch import clock
 from dispatch.api import shapes
-from dispatch.api.shapes import Answer, Body, Milliseconds, examples
+from dispatch.api.shapes import Answer, Body, IfStatus, Milliseconds, examples
 from dispatch.models.cancellations import Cancellation
 
 Message = Annotated[
@@ -23,6 +23,7 @@ class CancelThread(Body):
     cascade: Annotated[
         bool, Field(description="All threads below it too, whatever they work for.")
     ] = True
+    if_status: IfStatus = []
 
 
 class CancelHouse(Body):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dispatch.api import shapes
-from dispatch.api.shapes import Answer, Body, Milliseconds, examples
+from dispatch.api.shapes import Answer, Body, IfStatus, Milliseconds, examples
 from dispatch.models.threads import ThreadStatus
 from dispatch.operations.receipts import Receipt
 
@@ -19,6 +19,7 @@ class CancelDispatch(Body):
     cascade: Annotated[
         bool, Field(description="What works for it too (`parentDispatchId`).")
     ] = True
+    if_status: IfStatus = []
 
 
 class Prune(Body):

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dispatch import clock
 from dispatch.api import shapes
-from dispatch.api.shapes import Answer, Body, Milliseconds, examples
+from dispatch.api.shapes import Answer, Body, IfStatus, Milliseconds, examples
 from dispatch.models.houses import WhenBusy
 from dispatch.models.threads import ParentKind, Thread, ThreadStatus
 
@@ -60,6 +60,7 @@ class ChangeThread(Body):
     pinned: bool = False
     tags: list[str] = Field(default_factory=list[str])
     when_busy: WhenBusy | None = None
+    if_status: IfStatus = []
 
 
 class ListThreads(BaseModel):

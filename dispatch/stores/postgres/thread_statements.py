@@ -1,7 +1,7 @@
 """The longer statements about threads, built once; `threads` runs them."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -89,9 +89,17 @@ def failed_lately(house_id: HouseId, *, within_seconds: float) -> sa.Select[Any]
     )
 
 
-def delete_below(thread_id: ThreadId) -> ReturningDelete[uuid.UUID]:
+def guard(if_status: Collection[ThreadStatus]) -> Sequence[sa.ColumnElement[bool]]:
+    """Return the condition that a thread has one of these statuses; none, if none is named."""
+    return [threads.c.status.in_(if_status)] if if_status else []
+
+
+def delete_below(
+    thread_id: ThreadId, if_status: Collection[ThreadStatus]
+) -> ReturningDelete[uuid.UUID]:
     """Delete a thread and all below it, whatever the depth, and return their ids."""
-    tree = sa.select(threads.c.id).where(threads.c.id == thread_id).cte("tree", recursive=True)
+    top = sa.select(threads.c.id).where(threads.c.id == thread_id, *guard(if_status))
+    tree = top.cte("tree", recursive=True)
     tree = tree.union(
         sa.select(threads.c.id).join(tree, threads.c.parent_thread_id == tree.c.id)
     )

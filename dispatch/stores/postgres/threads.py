@@ -29,6 +29,8 @@ from dispatch.models.threads import (
     Thread,
     ThreadAccess,
     ThreadFilter,
+    ThreadStatus,
+    status_mismatch,
 )
 from dispatch.stores.postgres import agents, deletions, refusals, rows
 from dispatch.stores.postgres import thread_statements as statements
@@ -189,22 +191,24 @@ async def update(
     pinned_at: datetime | UnsetType | None = UNSET,
     tags: Sequence[str] | UnsetType = UNSET,
     when_busy: WhenBusy | UnsetType | None = UNSET,
+    if_status: Collection[ThreadStatus] = (),
 ) -> Thread:
     """Change what is given; `None` takes a name, a pin or a busy policy away.
 
-    Raises: Gone, NotFound as `get`.
+    Args: if_status: only while the row has one of these, if any.
+    Raises: Gone, NotFound as `get`; Conflict (`status_mismatch`).
     """
     values = rows.given(name=name, pinned_at=pinned_at, tags=tags, when_busy=when_busy)
     if not values:
         return await get(conn, thread_id=thread_id)
     statement = (
         sa.update(threads)
-        .where(threads.c.id == thread_id)
+        .where(threads.c.id == thread_id, *statements.guard(if_status))
         .values({**values, "updated_at": sa.func.now()})
     )
     row = (await conn.execute(statement.returning(*threads.c))).mappings().first()
     if row is None:
-        raise await _absence(conn, thread_id)
+        raise status_mismatch(thread_id, (await get(conn, thread_id=thread_id)).status)
     return rows.thread(row)
 
 
@@ -269,21 +273,27 @@ async def set_sandbox(
     return done.rowcount == 1
 
 
-async def delete_tree(conn: AsyncConnection, *, thread_id: ThreadId) -> tuple[ThreadId, ...]:
+async def delete_tree(
+    conn: AsyncConnection, *, thread_id: ThreadId, if_status: Collection[ThreadStatus] = ()
+) -> tuple[ThreadId, ...]:
     """Remove the thread and all below it; return the threads whose streams must go now.
 
     Promise: one statement; a trigger notes each thread in `deletions` in the same transaction.
     A repeat returns the thread itself while its stream is not known to be gone, then nothing.
     A child born in this very moment falls too, by cascade, but may be missing in the answer:
     the sweep over open deletions finds it.
-    Raises: NotFound; Conflict (`primary_thread`).
+    Args: if_status: only while the thread's own row has one of these, if any.
+    Raises: NotFound; Conflict (`primary_thread`, `status_mismatch`).
     """
     try:
-        gone = (await conn.scalars(statements.delete_below(thread_id))).all()
+        gone = (await conn.scalars(statements.delete_below(thread_id, if_status))).all()
     except exc.IntegrityError as error:
         raise refusals.broken_rule(error) from error
     if gone:
         return tuple(ThreadId(each) for each in gone)
+    kept = await find(conn, thread_id=thread_id) if if_status else None
+    if kept is not None:
+        raise status_mismatch(thread_id, kept.status)
     noted = await deletions.find(conn, thread_id=thread_id)
     if noted is None:
         raise NotFound("thread", str(thread_id))
