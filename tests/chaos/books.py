@@ -13,11 +13,19 @@ class Post:
     thread_id: str
     key: str
     text: str
-    asked_ms: int
+    tries: int = 0
     entry_id: str = ""
     """Empty: nobody has answered yet, or it was refused."""
     dispatches: list[str] = field(default_factory=list)
     refusal: str = ""
+
+
+@dataclass(frozen=True)
+class CancelAll:
+    """All that was open in a thread was cancelled, and the answer said that it was done."""
+
+    asked_ms: int
+    answered_ms: int
 
 
 @dataclass
@@ -29,6 +37,9 @@ class Book:
     agents: list[str]
     """Ids of the agents that take turns there."""
     posts: list[Post] = field(default_factory=list)
+    withdrawn: list[str] = field(default_factory=list)
+    """Dispatches that an answer called withdrawn."""
+    cancel_alls: list[CancelAll] = field(default_factory=list)
     cancelled: dict[str, str] = field(default_factory=dict)
     """Dispatch → what a cancel of it was answered."""
     deleting: bool = False

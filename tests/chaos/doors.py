@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from dispatch.client import Client
-from dispatch.errors import TooBusy, Unavailable
+from dispatch.errors import Conflict, TooBusy, Unavailable
 from tests.chaos.books import Books
 
 Answer = TypeVar("Answer")
@@ -38,6 +38,11 @@ class Doors:
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     return await call(self.any())
             except (Unavailable, TooBusy, TimeoutError):
+                self.books.unavailable += 1
+            except Conflict as conflict:
+                # An earlier try of ours is still at it, or died there.
+                if conflict.reason != "key_in_use":
+                    raise
                 self.books.unavailable += 1
             await asyncio.sleep(self.dice.uniform(0.5, 1.5) * _PAUSE_SECONDS)
 

@@ -28,6 +28,11 @@ class Orders:
         """Return what kills the worker process that takes it."""
         return f"die {how} {self._number}"
 
+    def slow(self, kind: ThreadKind) -> str:
+        """Return what an agent does for a while, most of it unseen."""
+        number = self._number
+        return f"mute: 2.5{number:07d}" if kind == "demo" else f"steps 3 0.8 {number}"
+
     @property
     def _number(self) -> int:
         return next(self._numbers)
@@ -39,13 +44,18 @@ class Orders:
     def _demo(self, dice: random.Random) -> str:
         number = self._number
         seconds = dice.choice([0.2, 0.6, 1.5, 2.5])
-        word = dice.choice(["plain"] * 4 + ["mute"] * 3 + ["sleep"] * 2 + ["run", "fail"])
+        word = dice.choice(
+            ["plain"] * 3 + ["mute"] * 3 + ["sleep"] * 2 + ["steps"] * 2 + ["run", "fail"]
+        )
         match word:
             case "plain":
                 return f"words that are numbered {number}"
             case "mute" | "sleep":
                 # The number is too small a part of a second to be noticed.
                 return f"{word}: {seconds:.1f}{number:07d}"
+            case "steps":
+                # With a checkpoint after each, and an ear for who steers.
+                return f"steps: {dice.choice([2, 4])} {seconds / 2:.2f}{number:07d}"
             case "run":
                 return f"run: echo {number}; sleep 0.{dice.randint(0, 5)}"
             case _:

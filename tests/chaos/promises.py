@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from dispatch.ids import EntryId, milliseconds_of
 from dispatch.models.fold import fold
 from dispatch.models.state import from_fields, to_fields
 from dispatch.models.status import thread_status
@@ -54,6 +55,7 @@ def broken(case: Case, beats: BeatWatch, *, worker_dead_ms: int) -> Iterator[str
     yield from _acknowledged_stands(case)
     yield from _ended_once(case)
     yield from _cancelled_stays_so(case)
+    yield from _cancelled_all(case)
     yield from _intents_stand(case)
 
 
@@ -118,6 +120,9 @@ def _acknowledged_stands(case: Case) -> Iterator[str]:
                 yield f"acknowledged, never queued: {dispatch_id}"
         if not post.entry_id and not post.refusal:
             yield f"never answered: {post.text!r}"
+        # An earlier try may have been on its way while a later one was refused.
+        if post.refusal and post.tries == 1 and post.text in case.told.chats:
+            yield f"refused, and yet on the stream: {post.text!r}"
 
 
 def _ended_once(case: Case) -> Iterator[str]:
@@ -137,10 +142,21 @@ def _cancelled_stays_so(case: Case) -> Iterator[str]:
                 yield f"{dispatch_id} was started again after its cancel"
             case _:
                 pass
-    for dispatch_id, answer in case.book.cancelled.items():
+    answered = [d for d, answer in case.book.cancelled.items() if answer == "cancelled"]
+    for dispatch_id in (*answered, *case.book.withdrawn):
         ends = case.told.terminals.get(dispatch_id, [])
-        if answer == "cancelled" and not any(isinstance(end, Cancelled) for _, end in ends):
+        if not any(isinstance(end, Cancelled) for _, end in ends):
             yield f"{dispatch_id}: its cancel was answered, its end is another"
+
+
+def _cancelled_all(case: Case) -> Iterator[str]:
+    for at_ms, started in case.told.starts.values():
+        born_ms = milliseconds_of(EntryId(started.dispatch_id))
+        if any(
+            born_ms < cancel.asked_ms and at_ms > cancel.answered_ms
+            for cancel in case.book.cancel_alls
+        ):
+            yield f"{started.dispatch_id} was started after all was cancelled"
 
 
 def _effects_once(case: Case) -> Iterator[str]:

@@ -4,10 +4,11 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from dispatch import payloads
@@ -111,6 +112,7 @@ class Everything:
     streams: dict[str, Told]
     rows: dict[str, Row]
     open_deletions: list[str]
+    open_cancellations: list[str]
     due: list[str]
 
 
@@ -127,7 +129,8 @@ async def read_everything(stage: Stage, thread_ids: set[str]) -> Everything:
                 for name in sorted(names)
             },
             rows=rows,
-            open_deletions=_open_deletions(stage),
+            open_deletions=_open(stage, "deletions", "thread_id"),
+            open_cancellations=_open(stage, "cancellations", "id"),
             due=[each.decode() for each in await connection.call("ZRANGE", keys.DUE, 0, -1)],
         )
     finally:
@@ -167,10 +170,14 @@ async def running(stage: Stage) -> list[str]:
     return sorted({str(row["id"]) for row in found} | {each.decode()[:36] for each in due})
 
 
-def _open_deletions(stage: Stage) -> list[str]:
+def _open(stage: Stage, table: LiteralString, name: LiteralString) -> list[str]:
     with _rows(stage) as connection:
-        found = connection.execute("select thread_id from deletions where done_at is null")
-        return [str(row["thread_id"]) for row in found]
+        found = connection.execute(
+            sql.SQL("select {} as id from {} where done_at is null").format(
+                sql.Identifier(name), sql.Identifier(table)
+            )
+        )
+        return [str(row["id"]) for row in found]
 
 
 def _rows(stage: Stage) -> psycopg.Connection[dict[str, Any]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.chaos import journal, plan, record, recovery
+from tests.chaos import journal, plan, posters, record, recovery
 from tests.chaos.beats import BeatWatch
 from tests.chaos.books import Books
 from tests.chaos.doors import Doors, open_doors
@@ -115,7 +115,7 @@ class Round:
             can_skew=self.stage.faketime is not None,
         )
         self.beats.start()
-        self.load.start()
+        posters.start(self.load)
         self.followers.start()
         self.log.note("storm", detail=f"{len(faults)} faults")
         await self.storm.run(faults, seconds=options.seconds)
@@ -178,6 +178,7 @@ class Round:
             *(f"a follower was sent away: {text}" for text in self.followers.refusals),
             *(f"a row that nobody made: {name}" for name in strangers),
             *(f"a deletion left half done: {name}" for name in everything.open_deletions),
+            *(f"a cancel left half done: {name}" for name in everything.open_cancellations),
             *(f"in the due index at rest: {member}" for member in everything.due),
         ]
 
@@ -224,6 +225,10 @@ class Round:
             "reaps": sum(len(told.reaped) for told in streams),
             "effects": len(journal.read(self.stage.journal)),
             "cancels": sum(len(book.cancelled) for book in self.books.threads.values()),
+            "withdrawals": sum(len(book.withdrawn) for book in self.books.threads.values()),
+            "cancels of whole threads": sum(
+                len(book.cancel_alls) for book in self.books.threads.values()
+            ),
             "answers of 'not now'": self.books.unavailable,
             "followers' connections": sum(seen.connections for seen in self.followers.seen),
             "entries seen by followers": sum(len(s.durable) for s in self.followers.seen),

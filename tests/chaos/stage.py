@@ -34,6 +34,8 @@ CLOCKS: Final = {
     # Below the lease, as by default: who cannot ask notices while its lease lives.
     "ARBE_STREAM_TIMEOUT_SECONDS": "2",
     "ARBE_DATABASE_TIMEOUT_SECONDS": "2",
+    # Who holds a key and dies keeps the next one waiting for so long.
+    "ARBE_IDEMPOTENCY_LEASE_SECONDS": "5",
 }
 _CONCURRENCY: Final = 20
 _START_SECONDS: Final = 60.0

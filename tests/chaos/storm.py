@@ -18,6 +18,7 @@ _END_SECONDS: Final = 20.0
 """From SIGTERM to the end; the drain is a tenth of this."""
 _FIND_SECONDS: Final = 10.0
 _BACK_SECONDS: Final = 30.0
+_BEFORE_WAKING_SECONDS: Final = 1.0
 _MEDDLED_LANES: Final = 12
 _PROBE_SECONDS: Final = 0.1
 
@@ -91,7 +92,11 @@ class Storm:
             return
         self._note(fault, pid=pid)
         try:
-            await asyncio.sleep(fault.seconds)
+            await asyncio.sleep(fault.seconds - _BEFORE_WAKING_SECONDS)
+            if fault.target in plan.WORKERS:
+                # Its lanes are to be held by others when it wakes up.
+                self.load.occupy()
+            await asyncio.sleep(_BEFORE_WAKING_SECONDS)
         finally:
             if slot.pid == pid:
                 slot.send(signal.SIGCONT)
