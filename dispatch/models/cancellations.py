@@ -7,6 +7,7 @@ cascades, all below; else the house, or its threads with a `tag` and all below t
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -14,12 +15,12 @@ from dispatch.ids import (
     CancellationId,
     DispatchId,
     HouseId,
-    MemberId,
     ThreadId,
     entry_of,
     milliseconds_of,
 )
 from dispatch.models.state import Lane, ThreadState
+from dispatch.payloads.chat import Author
 
 
 class NewCancellation(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,13 +32,24 @@ class NewCancellation(msgspec.Struct, frozen=True, kw_only=True):
     dispatch_id: DispatchId | None = None
     tag: str | None = None
     cascade: bool = True
-    by_member_id: MemberId
-    by_name: str
+    by_kind: Literal["member", "agent", "service"]
+    by_id: str
+    by_name: str | None = None
     message: str | None = None
     before_ms: int
     """Redis's clock when it was asked: what is born later is not meant."""
     is_last_walk: bool = True
     """False: the dispatch may still make work; its threads are walked until it has ended."""
+
+
+class Below(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked of all that works for a dispatch, whichever it is; see NewCancellation."""
+
+    house_id: HouseId
+    by: Author
+    message: str | None = None
+    before_ms: int
+    is_last_walk: bool
 
 
 class Cancellation(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,8 +61,9 @@ class Cancellation(msgspec.Struct, frozen=True, kw_only=True):
     dispatch_id: DispatchId | None = None
     tag: str | None = None
     cascade: bool
-    by_member_id: MemberId
-    by_name: str
+    by_kind: Literal["member", "agent", "service"]
+    by_id: str
+    by_name: str | None = None
     message: str | None = None
     before_ms: int
     after_thread_id: ThreadId | None = None
@@ -63,6 +76,11 @@ class Cancellation(msgspec.Struct, frozen=True, kw_only=True):
     requested_at: datetime
     due_at: datetime
     done_at: datetime | None = None
+
+    @property
+    def by(self) -> Author:
+        """Return who asked, as a stream names people."""
+        return Author(self.by_kind, self.by_id, self.by_name)
 
     def reason_in(self, thread_id: ThreadId) -> str:
         """Tell, as a stream does, why a dispatch of this thread in reach is to end."""

@@ -137,7 +137,8 @@ async def _new(
     new = NewCancellation(
         id=CancellationId(new_id.id),
         house_id=who.house_id,
-        by_member_id=who.member_id,
+        by_kind="member",
+        by_id=str(who.member_id),
         by_name=who.name,
         message=labels.reason(message),
         before_ms=await lanes.now_ms(record.connection),

@@ -15,7 +15,7 @@ from dispatch.ids import ThreadId
 from dispatch.models import mentions
 from dispatch.models.houses import Caller, WhenBusy
 from dispatch.models.threads import Listener, ThreadAccess, ThreadStatus
-from dispatch.operations import authorize, labels, open_stream
+from dispatch.operations import authorize, cascade, labels, open_stream
 from dispatch.operations.record import Record
 from dispatch.payloads.chat import Author, Chat
 from dispatch.streams import threads as streams
@@ -76,6 +76,10 @@ async def accept(
     if hints:
         # Soon, not now: the answer leaves first.
         asyncio.get_running_loop().call_soon(record.transport.ring, hints)
+    if (draft.when_busy or access.when_busy) in cascade.INTERRUPTING and audience:
+        await cascade.end_interrupted(
+            record, access, accepted.entry_id, by=by, lane_count=len(audience)
+        )
     return accepted
 
 

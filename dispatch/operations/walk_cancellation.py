@@ -18,11 +18,10 @@ from dispatch.errors import Gone, NotFound
 from dispatch.ids import DispatchId, ThreadId
 from dispatch.models import cancellations as decisions
 from dispatch.models import state as states
-from dispatch.models.cancellations import Cancellation
+from dispatch.models.cancellations import Below, Cancellation
 from dispatch.models.state import ThreadState
 from dispatch.operations import project
 from dispatch.operations.record import Record
-from dispatch.payloads.chat import Author
 from dispatch.stores.postgres import cancellations, engine
 from dispatch.streams import entries, lanes
 from dispatch.streams import threads as streams
@@ -79,7 +78,7 @@ async def step(record: Record, held: Cancellation) -> Cancellation | None:
     async with engine.as_worker(record.projector) as connection:
         if walk.is_last_walk and walk.cascade:
             ending = [(each.thread_id, one) for each in seen for one in each.ending]
-            await cancellations.insert_for(connection, cause=walk, dispatches=ending)
+            await cancellations.insert_for(connection, asked=_below(walk), dispatches=ending)
         return await cancellations.update(
             connection,
             held=held,
@@ -113,7 +112,7 @@ async def _end(record: Record, walk: Cancellation, thread_id: ThreadId, now_ms: 
                 record.scripts,
                 thread_id,
                 dispatch_id,
-                by=Author("member", str(walk.by_member_id), walk.by_name),
+                by=walk.by,
                 message=walk.message,
                 grace_seconds=record.settings.cancel_grace_seconds,
                 reason=walk.reason_in(thread_id),
@@ -126,6 +125,17 @@ async def _end(record: Record, walk: Cancellation, thread_id: ThreadId, now_ms: 
             seen.requested += 1
             seen.ending.append(dispatch_id)
     return seen
+
+
+def _below(walk: Cancellation) -> Below:
+    """Ask the same of what works for a dispatch that is ending because of this."""
+    return Below(
+        house_id=walk.house_id,
+        by=walk.by,
+        message=walk.message,
+        before_ms=walk.before_ms,
+        is_last_walk=False,
+    )
 
 
 def _counted(walk: Cancellation, seen: list[_Seen], *, after: ThreadId | None) -> Cancellation:

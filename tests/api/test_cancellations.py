@@ -62,7 +62,11 @@ async def test_a_thread_is_cancelled_with_all_below_it(home: Home):
         2,
         0,
     )
-    assert asked["by"] == {"id": str(home.founded.member.id), "name": "Ada"}
+    assert asked["by"] == {
+        "kind": "member",
+        "id": str(home.founded.member.id),
+        "name": "Ada",
+    }
     told = await last(home, child["id"])
     assert told["type"] == "signal.dispatch.cancelled"
     assert told["message"] == "wrong branch"

@@ -11,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from dispatch import ids
 from dispatch.errors import Invalid, NotFound
 from dispatch.ids import CancellationId, DispatchId, ThreadId
-from dispatch.models.cancellations import Cancellation, NewCancellation
+from dispatch.models.cancellations import Below, Cancellation, NewCancellation
 from dispatch.models.threads import NewThread
+from dispatch.payloads.chat import Author
 from dispatch.stores.postgres import cancellations, engine, threads
 from dispatch.stores.postgres.tables import metadata
 from tests.stores.factories import Home
@@ -37,7 +38,8 @@ async def insert(
     new = NewCancellation(
         id=CancellationId(ids.uuid7()),
         house_id=home.house.id,
-        by_member_id=home.owner.id,
+        by_kind="member",
+        by_id=str(home.owner.id),
         by_name="Ada",
         before_ms=5,
         **fields,
@@ -171,23 +173,29 @@ async def test_what_works_for_a_dispatch_is_owed_once_at_a_time(
     assert (await ask(home, **about)).id != first.id
 
 
-async def test_followers_of_a_cause_are_owed_where_anything_works_for_them(
+async def test_what_works_for_several_dispatches_is_owed_where_anything_does(
     home: Home, worker: AsyncEngine
 ) -> None:
     await add(home, home.thread.id, parent_dispatch_id=FIRST)
-    cause = await ask(home, message="enough")
+    below = Below(
+        house_id=home.house.id,
+        by=Author("service", "billing"),
+        message="enough",
+        before_ms=5,
+        is_last_walk=False,
+    )
     asked = [(home.thread.id, FIRST), (home.thread.id, SECOND)]
     for _ in range(2):
         async with engine.as_worker(worker) as conn:
-            await cancellations.insert_for(conn, cause=cause, dispatches=asked)
+            await cancellations.insert_for(conn, asked=below, dispatches=asked)
     it = metadata.tables["cancellations"]
     async with home.as_owner() as conn:
         found = await conn.execute(
-            sa.select(it.c.dispatch_id, it.c.message, it.c.is_last_walk, it.c.by_name).where(
+            sa.select(it.c.dispatch_id, it.c.message, it.c.is_last_walk, it.c.by_id).where(
                 it.c.dispatch_id.is_not(None)
             )
         )
-        assert found.all() == [(FIRST, "enough", False, "Ada")]
+        assert found.all() == [(FIRST, "enough", False, "billing")]
 
 
 async def test_a_thread_takes_its_cancellations_with_it(home: Home) -> None:

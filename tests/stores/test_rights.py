@@ -149,7 +149,8 @@ def asking(home: Home, who: Member, **fields: Any) -> NewCancellation:
     return NewCancellation(
         id=CancellationId(ids.uuid7()),
         house_id=home.house.id,
-        by_member_id=who.id,
+        by_kind="member",
+        by_id=str(who.id),
         by_name=who.name,
         before_ms=1,
         **fields,
@@ -181,7 +182,8 @@ def fresh(table: str, home: Home) -> dict[str, Any]:
         "cancellations": {
             "house_id": house_id,
             "cascade": True,
-            "by_member_id": home.owner.id,
+            "by_kind": "member",
+            "by_id": str(home.owner.id),
             "by_name": "Ada",
             "before_ms": 1,
             "is_last_walk": True,

@@ -1,6 +1,6 @@
 """Cancels that reach many dispatches, on the wire."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -38,12 +38,13 @@ class CancelHouse(Body):
 
 
 class CancelledBy(Answer):
-    """The member who asked."""
+    """Who asked."""
 
-    model_config = shapes.example(id=examples.MEMBER_ID, name="Ada")
+    model_config = shapes.example(kind="member", id=examples.MEMBER_ID, name="Ada")
 
+    kind: Literal["member", "agent", "service"]
     id: str
-    name: str
+    name: str | None = None
 
 
 class CancellationAnswer(Answer):
@@ -76,7 +77,7 @@ def cancellation(row: Cancellation) -> CancellationAnswer:
         dispatch_id=row.dispatch_id,
         tag=row.tag,
         cascade=row.cascade,
-        by=CancelledBy(id=str(row.by_member_id), name=row.by_name),
+        by=CancelledBy(kind=row.by_kind, id=row.by_id, name=row.by_name),
         message=row.message,
         done=row.done_at is not None,
         threads=row.thread_count,

@@ -74,7 +74,7 @@ CANCELLATION: Final[dict[str, Any]] = {
     "id": "0199d2a4-5b80-7e3f-8123-4d5e6f708192",
     "threadId": THREAD_ID,
     "cascade": True,
-    "by": {"id": MEMBER_ID, "name": "Ada"},
+    "by": {"kind": "member", "id": MEMBER_ID, "name": "Ada"},
     "message": "Wrong branch.",
     "done": True,
     "threads": 3,

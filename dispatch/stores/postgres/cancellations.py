@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dispatch import ids
 from dispatch.errors import NotFound
 from dispatch.ids import CancellationId, DispatchId, ThreadId
-from dispatch.models.cancellations import Cancellation, NewCancellation
+from dispatch.models.cancellations import Below, Cancellation, NewCancellation
 from dispatch.stores.postgres import refusals, rows
 from dispatch.stores.postgres.tables import cancellations, threads
 
@@ -59,10 +59,10 @@ async def insert(
 async def insert_for(
     conn: AsyncConnection,
     *,
-    cause: Cancellation,
+    asked: Below,
     dispatches: Sequence[tuple[ThreadId, DispatchId]],
 ) -> None:
-    """Owe the same to what works for these dispatches, where anything does.
+    """Owe it to what works for these dispatches, where anything does.
 
     Promise: one that is owed already stays as it is. Needs the worker's role.
     """
@@ -73,19 +73,22 @@ async def insert_for(
     working = await _with_children(conn, dispatches)
     if not working:
         return
-    asked = {
-        "house_id": cause.house_id,
-        "cascade": True,
-        "by_member_id": cause.by_member_id,
-        "by_name": cause.by_name,
-        "message": cause.message,
-        "before_ms": cause.before_ms,
-        "is_last_walk": False,
-    }
-    values: list[dict[str, Any]] = [
-        {**asked, "id": ids.uuid7(), "thread_id": thread_id, "dispatch_id": dispatch_id}
+    new = (
+        NewCancellation(
+            id=CancellationId(ids.uuid7()),
+            house_id=asked.house_id,
+            thread_id=thread_id,
+            dispatch_id=dispatch_id,
+            by_kind=asked.by.kind,
+            by_id=asked.by.id,
+            by_name=asked.by.name,
+            message=asked.message,
+            before_ms=asked.before_ms,
+            is_last_walk=asked.is_last_walk,
+        )
         for thread_id, dispatch_id in working
-    ]
+    )
+    values = [msgspec.structs.asdict(each) for each in new]
     await conn.execute(upsert(cancellations).values(values).on_conflict_do_nothing())
 
 

@@ -12,7 +12,7 @@ create index threads_parent_dispatch on threads (parent_thread_id, parent_dispat
 grant insert (parent_dispatch_id) on threads to arbe_api;
 
 -- thread_id null: the whole house, or its threads with `tag`. dispatch_id: what works for that
--- dispatch. by_member_id is no reference: who asked stays written when the member is gone.
+-- dispatch. by_id is no reference: who asked stays written when the member is gone.
 -- due_at: nobody else looks before; each hold writes a new one, and its value is the fence.
 create table cancellations (
     id uuid primary key,
@@ -22,8 +22,11 @@ create table cancellations (
         check (dispatch_id ~ '^\d{15}_\d{10}\.\d{1,3}$'),
     tag text constraint cancellations_tag_fits check (char_length(tag) between 1 and 64),
     cascade boolean not null,
-    by_member_id uuid not null,
-    by_name text not null
+    by_kind text not null constraint cancellations_by_kind_known
+        check (by_kind in ('member', 'agent', 'service')),
+    by_id text not null
+        constraint cancellations_by_id_fits check (char_length(by_id) between 1 and 200),
+    by_name text
         constraint cancellations_by_name_fits check (char_length(by_name) between 1 and 200),
     message text constraint cancellations_message_fits check (char_length(message) <= 2000),
     before_ms bigint not null,
@@ -54,8 +57,8 @@ alter table cancellations force row level security;
 
 -- Members ask, in their own name, and look; the whole house's work is an owner's to end. Workers
 -- go on, ask for what works for a dispatch they ended, and forget what is done.
-grant select, insert (id, house_id, thread_id, dispatch_id, tag, cascade, by_member_id, by_name,
-                      message, before_ms, is_last_walk, due_at)
+grant select, insert (id, house_id, thread_id, dispatch_id, tag, cascade, by_kind, by_id,
+                      by_name, message, before_ms, is_last_walk, due_at)
     on cancellations to arbe_api;
 grant select, insert,
     update (before_ms, after_thread_id, is_last_walk, thread_count, cancelled_count,
@@ -65,7 +68,7 @@ create policy api_reads on cancellations for select to arbe_api
     using (house_id = (select arbe_current_house()));
 create policy api_inserts on cancellations for insert to arbe_api
     with check (house_id = (select arbe_current_house())
-        and by_member_id = (select arbe_current_member())
+        and by_kind = 'member' and by_id = (select arbe_current_member())::text
         and (thread_id is not null or (select arbe_is_owner())));
 create policy worker_reads on cancellations for select to arbe_worker using (true);
 create policy worker_inserts on cancellations for insert to arbe_worker
