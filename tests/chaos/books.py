@@ -14,6 +14,8 @@ class Post:
     key: str
     text: str
     tries: int = 0
+    is_heard: bool = True
+    """False: it went by the broker, which answers nothing and may forget it."""
     entry_id: str = ""
     """Empty: nobody has answered yet, or it was refused."""
     dispatches: list[str] = field(default_factory=list)

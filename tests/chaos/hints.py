@@ -1,4 +1,4 @@
-"""What a careless or hostile neighbour does to the broker: everything goes straight to it."""
+"""What neighbours do to the broker, in good faith or bad: everything goes straight to it."""
 
 import asyncio
 import json
@@ -9,10 +9,11 @@ from typing import Final
 from uuid import uuid4
 
 from celery import Celery
-from kombu import Connection
+from kombu import Connection, Queue
 
 from dispatch import task_names, transport
 from dispatch.config import Settings
+from tests.chaos.books import Post
 from tests.system import brokers
 
 _REPEATS: Final = 5
@@ -39,6 +40,13 @@ class Meddler:
     def __post_init__(self) -> None:
         self._app = Celery("arbe-chaos", set_as_current=False)
         self._app.conf.update(transport.celery_settings(self.settings))
+
+    async def produce(self, posts: Sequence[Post]) -> None:
+        """Post as a service that knows only the broker, and says everything twice."""
+        said = [[post.thread_id, post.text, post.key] for post in posts] * 2
+        await asyncio.to_thread(
+            self._send, said, task_names.POST_ENTRY, task_names.PRODUCERS_QUEUE
+        )
 
     async def act(self, kind: str, lanes: Lanes) -> None:
         """Do what the plan says. Raises: whatever the broker's client raises."""
@@ -101,18 +109,22 @@ class Meddler:
                 retry=False,
             )
 
-    def _send(self, all_arguments: Sequence[list[object]]) -> None:
+    def _send(
+        self,
+        all_arguments: Sequence[Sequence[object]],
+        task: str = task_names.RUN_LANE,
+        queue: str = task_names.TURNS_QUEUE,
+    ) -> None:
         with self._app.connection_for_write() as connection:
             for arguments in all_arguments:
                 self._app.send_task(
-                    task_names.RUN_LANE,
+                    task,
                     args=arguments,
-                    queue=self._queue(),
+                    queue=self._queue(queue),
                     connection=connection,
                     retry=False,
                     ignore_result=True,
                 )
 
-    def _queue(self) -> object:
-        is_redis = transport.uses_redis(self.settings)
-        return transport.queue(task_names.TURNS_QUEUE, is_redis=is_redis)
+    def _queue(self, name: str = task_names.TURNS_QUEUE) -> Queue:
+        return transport.queue(name, is_redis=transport.uses_redis(self.settings))

@@ -17,6 +17,7 @@ from tests.chaos.doors import Doors
 from tests.chaos.events import FaultLog, now_ms
 from tests.chaos.orders import Orders
 
+_UNHEARD: Final = 6
 _CHAOTIC: Final = frozenset({"chaos", "again"})
 _AGENT_KINDS: Final = _CHAOTIC | {"demo"}
 
@@ -61,6 +62,22 @@ class Load:
         book = next((book for book in self.live if book.kind in _CHAOTIC), None)
         if book is not None:
             self.begin(self._say(book, self.orders.poison(how)))
+
+    def unheard(self) -> list[Post]:
+        """Make a post for each of some threads; whoever sends it will hear no answer."""
+        posts = [
+            Post(
+                book.thread_id,
+                secrets.token_hex(8),
+                self.orders.slow(book.kind),
+                is_heard=False,
+            )
+            for book in self.live[:_UNHEARD]
+            if book.kind in _AGENT_KINDS
+        ]
+        for post in posts:
+            self.books.threads[post.thread_id].posts.append(post)
+        return posts
 
     def occupy(self) -> None:
         """Give every lane something to do that takes a while."""

@@ -9,7 +9,7 @@ from tests.chaos import proxy
 
 Kind = Literal[
     "kill", "stop", "term", "roll", "net", "cut", "flush", "duplicate", "reorder", "forge",
-    "poison", "skew", "hang_up_followers",
+    "poison", "skew", "hang_up_followers", "produce",
 ]  # fmt: skip
 
 APIS: Final = ("api1", "api2")
@@ -37,6 +37,7 @@ _OTHERS: Final[tuple[Kind, ...]] = (
     + ("cut",) * 2
     + ("hang_up_followers",) * 2
     + ("term", "roll", "flush", "duplicate", "reorder", "forge", "poison", "skew")
+    + ("produce",)
 )
 _WARM_UP_SECONDS: Final = 2.0
 
@@ -120,7 +121,7 @@ def _other(dice: random.Random, kind: Kind, at_seconds: float) -> Fault:
             how = dice.choice(["before", "after"])
         case "skew":
             target = dice.choice(CLIENTS)
-            how = dice.choice(["ahead", "behind", "none"])
+            how = dice.choice(["ahead", "ahead", "behind", "behind", "none"])
         case _:
             pass
     return Fault(at_seconds, kind, target, seconds, server, how)

@@ -118,7 +118,7 @@ def _acknowledged_stands(case: Case) -> Iterator[str]:
         for dispatch_id in post.dispatches:
             if dispatch_id not in case.told.births:
                 yield f"acknowledged, never queued: {dispatch_id}"
-        if not post.entry_id and not post.refusal:
+        if post.is_heard and not post.entry_id and not post.refusal:
             yield f"never answered: {post.text!r}"
         # An earlier try may have been on its way while a later one was refused.
         if post.refusal and post.tries == 1 and post.text in case.told.chats:

@@ -243,7 +243,7 @@ class Round:
 
 _FAULTS: Final = frozenset({
     "kill", "stop", "term", "roll", "net", "cut", "flush", "duplicate", "reorder", "forge",
-    "poison", "skew", "hang_up_followers",
+    "poison", "skew", "hang_up_followers", "produce",
 })  # fmt: skip
 
 

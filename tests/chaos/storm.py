@@ -58,6 +58,7 @@ class Storm:
             "poison": self._poison,
             "skew": self._skew,
             "hang_up_followers": self._hang_up_followers,
+            "produce": self._produce,
         }
         await acts.get(fault.kind, self._meddle)(fault)
 
@@ -160,11 +161,18 @@ class Storm:
         self._note(fault)
         self.followers.hang_up()
 
+    async def _produce(self, fault: Fault) -> None:
+        self._note(fault, "broker")
+        await self._try(self.meddler.produce(self.load.unheard()))
+
     async def _meddle(self, fault: Fault) -> None:
         lanes = self.load.books.lanes()
         chosen = self.meddler.dice.sample(lanes, min(_MEDDLED_LANES, len(lanes)))
         self._note(fault, "broker")
+        await self._try(self.meddler.act(fault.kind, chosen))
+
+    async def _try(self, act: Awaitable[None]) -> None:
         try:
-            await self.meddler.act(fault.kind, chosen)
+            await act
         except Exception as error:  # noqa: BLE001 - the broker may be dead, in any of many ways
             self.stage.log.note("meddler_failed", "broker", repr(error)[:200])

@@ -15,7 +15,7 @@ async def test_no_promise_is_broken_while_every_kind_of_process_is_killed() -> N
     async with open_round(SHORT, folder) as round_:
         verdict = await round_.play()
     assert not verdict.violations, report.histories(verdict)
-    assert sum(verdict.kills.values()) == SHORT.kills
+    assert sum(verdict.kills.values()) >= SHORT.kills
     for family, names in plan.FAMILIES.items():
         assert any(verdict.kills[name] for name in names), f"no {family} was killed"
     assert verdict.terminals["completed"] > 0
