@@ -1,5 +1,6 @@
 """`arbe diagnose --fleet`: how servers, workers, sweeps and the house's threads stand."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Final
 
@@ -13,6 +14,7 @@ from dispatch.client.connection import Json
 from dispatch.errors import Unavailable
 
 _EXIT_OF_VERDICT: Final = {"failed": exits.FAILED, "stalled": exits.STALLED}
+_WORD_STARTS: Final = re.compile("[A-Z]")
 _LOOKS: Final[dict[str, Look]] = {
     "healthy": "good",
     "degraded": "tool",
@@ -114,16 +116,15 @@ def _section(output: Output, title: str, facts: Iterable[str], word: str | None 
 
 def _facts(told: Json, *, without: Sequence[str] = ()) -> list[str]:
     """Return a part's fields as words: `uptimeSeconds` 9000 is `uptime 2 h`."""
-    return [
-        _fact(name, value)
-        for name, value in told.items()
-        if name not in without and value is not None
-    ]
+    return [_fact(name, value) for name, value in told.items() if name not in without]
 
 
 def _fact(name: str, value: object) -> str:
+    words = _WORD_STARTS.sub(lambda start: f" {start[0].lower()}", name)
+    if isinstance(value, bool):
+        return f"{words} {'yes' if value else 'no'}"
     if name.endswith("Seconds") and isinstance(value, int):
-        return f"{name.removesuffix('Seconds')} {rows.duration(value)}"
+        return f"{words.removesuffix(' seconds')} {rows.duration(value)}"
     if name.endswith("Bytes") and isinstance(value, int):
-        return f"{name.removesuffix('Bytes')} {value / 1024 / 1024:.1f} MiB"
-    return f"{name} {rows.cell(name, value)}"
+        return f"{words.removesuffix(' bytes')} {value / 1024 / 1024:.1f} MiB"
+    return f"{words} {rows.cell(name, value)}"

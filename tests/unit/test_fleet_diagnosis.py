@@ -159,6 +159,17 @@ def test_without_sweeps_there_is_no_beat_or_nobody_listens(swept: tuple[Swept, .
     assert (missed.verdict, codes(missed)) == ("stalled", ["sweeps_unserved"])
 
 
+def test_one_sweep_that_does_not_come_to_its_end_is_named() -> None:
+    def look_after(seconds: int) -> FleetDiagnosis:
+        last_ms = NOW - seconds * 1000
+        return look(sweeps=(*SWEPT, Swept(name="prune", last_ms=last_ms, ago_seconds=seconds)))
+
+    found = look_after(91)
+    assert (found.verdict, codes(found)) == ("degraded", ["sweep_missing"])
+    assert "`prune`" in found.cause
+    assert look_after(24 * 3600).verdict == "healthy"  # it has left the timetable
+
+
 def test_a_queue_without_a_taker_is_stalled_once_something_waits_in_it() -> None:
     def with_queue(**fields: Any) -> FleetDiagnosis:
         queues = (QueueSeen(name="gpu", **fields),)

@@ -29,7 +29,7 @@ def of(dispatch_id: DispatchId, dispatch: Dispatch, lane: Lane, sight: Sight) ->
         facts |= _run(lane.run, sight)
         if lane.run.dispatch_id == dispatch_id:
             facts["progressDeadlineMs"] = runs.progress_deadline_ms(lane.run, dispatch)
-            facts["steering"] = _named(lane.steer[1:])
+            facts["steering"] = _named(lane.steer[1:]) or None
     return {name: fact for name, fact in facts.items() if fact is not None}
 
 

@@ -12,6 +12,7 @@ from dispatch.models.diagnosis.fleet import (
     FleetDiagnosis,
     HouseThreads,
     Seen,
+    Swept,
     Word,
     WorkerSeen,
 )
@@ -21,6 +22,11 @@ _WORST_FIRST: Final[tuple[Gravity, ...]] = ("failed", "stalled", "degraded")
 _LATE_SECONDS: Final = 30
 """A lane overdue this long was missed by beat's sweeps (2 s) and the workers' keepers (5 s);
 a dead worker this long by both; a beat that ran no sweep this long is dead."""
+
+_MISSED_SECONDS: Final = 90
+"""Nine times the longest period of the timetable (10 s)."""
+_FORGOTTEN_SECONDS: Final = 24 * 3600
+"""A sweep that has not run this long has left the timetable."""
 
 
 def judge(seen: Seen) -> FleetDiagnosis:
@@ -145,6 +151,7 @@ def _about_beat(seen: Seen, sight: Sight) -> Iterator[Finding]:
         return
     newest = min((sweep.ago_seconds for sweep in seen.sweeps), default=None)
     if newest is not None and newest <= _LATE_SECONDS:
+        yield from _about_sweeps(seen.sweeps)
         return
     since = "ever" if newest is None else f"for {newest} s"
     if any(q.name == SWEEPS_QUEUE and q.messages for q in seen.servers.broker.queues):
@@ -164,6 +171,20 @@ def _about_beat(seen: Seen, sight: Sight) -> Iterator[Finding]:
         "due lanes and for dead workers; other repairs wait.",
         next_step="Start a beat: celery -A workers.celery_app beat.",
     )
+
+
+def _about_sweeps(sweeps: tuple[Swept, ...]) -> Iterator[Finding]:
+    """Yield which sweeps do not come to their end though others do."""
+    for sweep in sweeps:
+        if _MISSED_SECONDS < sweep.ago_seconds < _FORGOTTEN_SECONDS:
+            yield Finding(
+                code="sweep_missing",
+                gravity="degraded",
+                cause=f"The sweep `{sweep.name}` has not come to its end for "
+                f"{sweep.ago_seconds} s, others have.",
+                next_step="Read the workers' log for `sweep.failed`; "
+                "see that beat's timetable has it.",
+            )
 
 
 def _about_queues(seen: Seen) -> Iterator[Finding]:
