@@ -24,7 +24,7 @@ TIMETABLE = (
     Tick("reconcile", "dispatch.sweep.reconcile", 3.0, 3.0),
     # Cancels of many dispatches: what their request left, what ending dispatches woke since.
     Tick("cancel", "dispatch.sweep.cancel", 2.0, 2.0),
-    # Rows that say `running` and whose stream Redis has lost; deletions left half done. Rows
-    # whose projector died are found sooner, by reconcile.
+    # Rows that say `running` and whose stream Redis has lost; deletions left half done; keys
+    # of calls that are two days old. Rows whose projector died are found sooner, by reconcile.
     Tick("prune", "dispatch.sweep.prune", 10.0, 10.0),
 )

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dispatch.api import problems
 from dispatch.errors import TooLarge
 
-_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _REQUEST_ID: Final = re.compile(rb"[0-9A-Za-z._-]{1,64}\Z")
 _DRAINED: Final = 8
 """Times the limit that is read and thrown away, so that an honest client hears the refusal."""

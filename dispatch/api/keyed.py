@@ -67,7 +67,8 @@ async def _once(request: Request, given: str, handle: _Handle) -> Response:
         response = await handle(request)
     except (ArbeError, RequestValidationError, HTTPException) as error:
         if not (begun.is_repeat and _is_done(request, error)):
-            await idempotency.refuse(record, begun, nothing_done=_nothing_done(error))
+            nothing_done = not begun.is_repeat and _nothing_done(error)
+            await idempotency.refuse(record, begun, nothing_done=nothing_done)
             raise
         response = Response(status_code=HTTPStatus.NO_CONTENT)
     answer = Answer(response.status_code, response.raw_headers, bytes(response.body))
@@ -97,7 +98,7 @@ def _is_done(request: Request, error: Exception) -> bool:
 
 
 def _nothing_done(error: Exception) -> bool:
-    """Tell a refusal of ours from a server that was away in the middle of the call."""
+    """Tell a refusal of ours from a server that was away in the middle of this attempt."""
     if isinstance(error, ArbeError):
         return problems.status_of(error) < HTTPStatus.INTERNAL_SERVER_ERROR
     return True

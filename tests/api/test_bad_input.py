@@ -157,6 +157,11 @@ async def test_a_huge_body_is_refused_however_it_comes(home: Home):
 
     for target in (url, "/v1/threads"):
         problem(await home.http.post(target, content=chunks()), 413, "too_large")
+    headers = {"Idempotency-Key": "k"}
+    removed = await home.http.request(
+        "DELETE", f"/v1/threads/{thread['id']}", content=chunks(), headers=headers
+    )
+    problem(removed, 413, "too_large")
     assert len(await home.payloads(thread["id"])) == 1
 
 

@@ -265,8 +265,9 @@ async def test_what_was_deleted_before_its_maker_heard_of_it_is_not_made_again(
     made = (await home.http.get("/v1/threads?q=new")).json()["threads"][0]
     assert (await home.http.delete(f"/v1/threads/{made['id']}")).status_code == 204
     await end_claims(sql)
-    answer = await keyed(home.http, "POST", "/v1/threads", {"name": "new"})
-    assert problem(answer, 410, "gone")["threadId"] == made["id"]
+    for _ in range(2):
+        answer = await keyed(home.http, "POST", "/v1/threads", {"name": "new"})
+        assert problem(answer, 410, "gone")["threadId"] == made["id"]
 
 
 async def test_who_slept_through_their_claim_makes_nothing_and_spoils_nothing(
