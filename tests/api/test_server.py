@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import sys
@@ -11,10 +12,12 @@ from contextlib import asynccontextmanager
 
 import httpx
 
+from dispatch.client import Client
 from dispatch.config import Settings
 from tests.api.homes import Home, created, problem
 
 START_SECONDS = 20
+KILLS = 3
 STOP_SECONDS = 4
 """Less than the grace for open answers: the follower was sent away, nobody waited."""
 
@@ -34,12 +37,19 @@ class Server:
                 return
 
 
-@asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[Server]:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    names = {
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def serving(
+    settings: Settings, port: int | None = None, **more: str
+) -> AsyncIterator[Server]:
+    port = port or free_port()
+    names = more | {
         "DATABASE_URL": settings.database_url.get_secret_value(),
         "STREAM_URL": settings.stream_url.get_secret_value(),
         "ARBE_API_PORT": str(port),
@@ -94,3 +104,52 @@ async def test_a_huge_body_hears_its_refusal_and_followers_do_not_hold_up_the_en
     assert b"canary" not in log
     assert home.founded.secret.encode() not in log
     assert b"Traceback" not in log, log.decode()
+
+
+async def test_a_killed_api_makes_everything_once_and_tells_every_caller(
+    home: Home, settings: Settings
+):
+    port, chance = free_port(), random.Random(7)  # noqa: S311
+    texts: dict[str, str] = {}
+    told = asyncio.Event()
+
+    async def call(client: Client, name: str) -> None:
+        member = await client.members.create(name)
+        made = await client.tokens.create(name, member_id=member["id"])
+        texts[name] = made["token"]
+        told.set()
+        thread = await client.threads.create(name=name, message="hello")
+        await client.threads.update(thread["thread"]["id"], {"tags": [name]})
+
+    async def calls(client: Client, worker: int) -> None:
+        for number in range(8):
+            await call(client, f"n{worker}.{number}")
+
+    async with (
+        asyncio.timeout(150),
+        Client(f"http://127.0.0.1:{port}", home.founded.secret, patience_seconds=60) as client,
+    ):
+        work = asyncio.gather(*(calls(client, worker) for worker in range(4)))
+        for _ in range(KILLS):
+            async with serving(settings, port, ARBE_IDEMPOTENCY_LEASE_SECONDS="1") as server:
+                told.clear()
+                await told.wait()
+                await asyncio.wait([work], timeout=chance.uniform(0, 0.05))
+                assert not work.done()
+                server.process.kill()
+                await server.process.communicate()
+        async with serving(settings, port, ARBE_IDEMPOTENCY_LEASE_SECONDS="1") as server:
+            await work
+            server.process.kill()
+            await server.process.communicate()
+    members = (await home.http.get("/v1/members?limit=200")).json()["members"]
+    threads = (await home.http.get("/v1/threads?limit=200")).json()["threads"]
+    names = sorted(["Ada", *texts])
+    assert sorted(each["name"] for each in members) == names
+    assert sorted(each["name"] for each in threads) == sorted(["home", *texts])
+    for thread in threads:
+        types = [each["type"] for each in await home.payloads(thread["id"])]
+        assert types.count("chat") == (thread["name"] != "home")
+    for text in texts.values():
+        home.http.headers["Authorization"] = f"Bearer {text}"
+        assert (await home.http.get("/v1/houses/me")).status_code == 200
