@@ -1,0 +1,65 @@
+"""An agent whose orders are the words of the entry it answers, one step after the other."""
+
+import asyncio
+from typing import Final, Protocol
+
+from dispatch.payloads.llm import Assistant, Chunk, ToolResult
+from dispatch.payloads.usage import Cost, TokenUsage
+from tests.crashes.life import Life
+from workers.agents import Hands, TurnRequest
+from workers.outcomes import AgentOutcome, Completed, Failed
+
+NAME: Final = "scripted"
+USAGE: Final = TokenUsage(input=3, output=5, total_tokens=8, cost=Cost(total=0.25))
+
+
+class World(Protocol):
+    """What of the play an agent touches."""
+
+    async def effect(self, dispatch_id: str, run_id: str, call_id: str) -> None:
+        """Do what cannot be undone."""
+
+    async def gate(self) -> None:
+        """Wait until the play goes on; open for ever after the first time."""
+
+
+async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
+    """Do as told."""
+    for number, word in enumerate(request.text.split()):
+        if word == "fail":
+            return Failed(reason="agent_error", message="as told", usage=USAGE)
+        await _obey(word, f"{request.run_id}:{number}", request, hands)
+    return Completed(usage=USAGE)
+
+
+async def _obey(word: str, name: str, request: TurnRequest, hands: Hands) -> None:
+    play: World = Life.acting().play
+    match word:
+        case "chunk":
+            await hands.emit(Chunk(kind="text", message_id=name, delta="word "))
+        case "say":
+            await hands.emit(_message(name, {"type": "text", "text": "word"}))
+        case "tool":
+            await hands.emit(_message(name, {"type": "toolCall", "id": name, "name": "act"}))
+            await play.effect(request.dispatch_id, request.run_id, name)
+            await hands.emit(
+                ToolResult(
+                    tool_call_id=name, tool_name="act", is_error=False, turn_index=0, message={}
+                )
+            )
+        case "beat":
+            await hands._writer.renew()
+        case "gate":
+            await play.gate()
+        case "sleep":
+            await asyncio.get_running_loop().create_future()
+        case "crash":
+            raise RuntimeError("as told")
+        case _:
+            raise AssertionError(word)
+
+
+def _message(name: str, content: dict[str, str]) -> Assistant:
+    return Assistant(
+        message_id=name, turn_index=0, message={"role": "assistant", "content": [content]}
+    )

@@ -1,0 +1,93 @@
+"""The product with one guard removed: what a crash sweep must catch, or it proves nothing."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final, NamedTuple
+from unittest import mock
+
+import sqlalchemy as sa
+
+from dispatch.operations import prune
+from dispatch.stores.postgres import thread_statements
+from tests.crashes.campaign import Result, Task, distinct, overtaken, paused
+from tests.crashes.world import World
+from workers.sweeps import redeliver
+
+_GUARD: Final = 'and row.stream_id < told.stream_id collate "C"'
+
+
+class Mutant(NamedTuple):
+    """How to remove a guard, and which plays show it."""
+
+    story: str
+    choose: Callable[[Result], list[Task]]
+    broken: Callable[[World], AbstractAsyncContextManager[None]]
+
+
+def _script(
+    name: str, piece: str, other: str
+) -> Callable[[World], AbstractAsyncContextManager]:
+    return lambda world: world.doors.mutated(name, piece, other)
+
+
+@asynccontextmanager
+async def _no_deletion_is_noted(world: World) -> AsyncIterator[None]:
+    await world.admin.execute("alter table threads disable trigger threads_note_deletion")
+    yield
+    await world.admin.execute("alter table threads enable trigger threads_note_deletion")
+
+
+@asynccontextmanager
+async def _rows_go_back(_world: World) -> AsyncIterator[None]:
+    text = str(thread_statements.PROJECT)
+    assert _GUARD in text, "the mutation must find its place"
+    with mock.patch.object(thread_statements, "PROJECT", sa.text(text.replace(_GUARD, ""))):
+        yield
+
+
+@asynccontextmanager
+async def _deletions_are_left(_world: World) -> AsyncIterator[None]:
+    async def leave(*_: object, **__: object) -> int:
+        return 0
+
+    with mock.patch.object(prune, "finish_deletions", leave):
+        yield
+
+
+@asynccontextmanager
+async def _no_hint_is_rung_again(_world: World) -> AsyncIterator[None]:
+    async def none(*_: object) -> list[object]:
+        return []
+
+    with mock.patch.object(redeliver, "_hints", none):
+        yield
+
+
+MUTANTS: Final = {
+    "repeat_after_effects": Mutant(
+        "turn", distinct, _script("expire", "not found[10] or limits.repeatable", "true")
+    ),
+    "accept_without_due": Mutant(
+        "turn",
+        distinct,
+        _script("accept", "redis.call('ZADD', due, now + ARGV[6], due_member(lane))", ""),
+    ),
+    "accept_a_key_again": Mutant(
+        "turn", distinct, _script("accept", "if known then", "if false then")
+    ),
+    "append_by_anybody": Mutant(
+        "turn",
+        overtaken,
+        _script(
+            "append",
+            "if found[1] ~= ARGV[2] or",
+            "if not found[1] or",
+        ),
+    ),
+    "delete_without_a_note": Mutant("delete while running", distinct, _no_deletion_is_noted),
+    "leave_deletions_half_done": Mutant(
+        "delete, caller goes away", distinct, _deletions_are_left
+    ),
+    "let_rows_go_back": Mutant("one turn after the other", paused, _rows_go_back),
+    "ring_no_lost_hint_again": Mutant("turn", distinct, _no_hint_is_rung_again),
+}

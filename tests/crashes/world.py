@@ -1,0 +1,142 @@
+"""Real servers, one house, and threads made beforehand: what all plays of a campaign share."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from unittest import mock
+
+import psycopg
+from pydantic import SecretStr
+
+from dispatch import ids
+from dispatch.config import Settings
+from dispatch.ids import ThreadId
+from dispatch.models.houses import Agent, Caller
+from dispatch.operations import authorize
+from dispatch.operations.record import Record
+from dispatch.stores.postgres import agents, engine, houses, threads
+from dispatch.stores.postgres.migrations import runner
+from dispatch.stores.postgres.threads import NewThread
+from tests.crashes import agent as scripted
+from tests.crashes.doors import Doors
+from tests.stores.factories import address
+from workers.agents import registry
+
+_THREADS_AT_ONCE = 50
+
+
+@dataclass
+class World:
+    """One database, one Redis, and the doors before them. One play at a time."""
+
+    settings: Settings
+    doors: Doors
+    admin: psycopg.AsyncConnection
+    who: Caller
+    agents: tuple[Agent, Agent]
+    record: Record
+    """For setting the stage; its steps are nobody's."""
+    _threads: list[ThreadId] = field(default_factory=list)
+
+    async def thread(self) -> ThreadId:
+        """Return a fresh direct thread with the first agent; its row only."""
+        if not self._threads:
+            self._threads = await self._make_threads()
+        return self._threads.pop()
+
+    async def _make_threads(self) -> list[ThreadId]:
+        new = NewThread(house_id=self.who.house_id, parent_agent_id=self.agents[0].id)
+        async with engine.as_member(self.record.members, self.who.member_id) as connection:
+            return [
+                (await threads.insert(connection, new=new)).id for _ in range(_THREADS_AT_ONCE)
+            ]
+
+    async def clear(self) -> None:
+        """Empty Redis and the broker."""
+        await self.doors.wire.call("FLUSHDB")
+        self.doors.broker.hints.clear()
+
+    async def owes_cancellations(self) -> bool:
+        """Tell whether a cancel of many dispatches is not done."""
+        found = await self.admin.execute(
+            "select exists (select from cancellations where done_at is null)"
+        )
+        return (await found.fetchone()) == (True,)
+
+    async def age_cancellations(self, seconds: float) -> None:
+        """Let Postgres's clock have gone on, for who holds a cancel."""
+        await self.admin.execute(
+            "update cancellations set due_at = due_at - make_interval(secs => %s)"
+            " where done_at is null",
+            [seconds],
+        )
+
+    async def forget(self) -> None:
+        """Leave no row of a broken play behind that a sweep of the next would find."""
+        await self.admin.execute("update threads set status = 'open' where status = 'running'")
+        await self.admin.execute("update cancellations set done_at = now()")
+        await self.admin.execute("update deletions set done_at = now() where done_at is null")
+
+
+@asynccontextmanager
+async def open_world(
+    postgres_url: str, stream_url: str, *, database: str
+) -> AsyncIterator[World]:
+    """Make a database of our own on that server, and a house in it."""
+    settings = _settings(await _database(postgres_url, database), stream_url)
+    doors = Doors(settings)
+    url = settings.database_url.get_secret_value()
+    runners = mock.patch.object(registry, "BUILT_IN", {scripted.NAME: scripted.run})
+    admin = await psycopg.AsyncConnection.connect(url, autocommit=True)
+    async with admin:
+        with doors.open(), runners:
+            try:
+                yield await _furnish(settings, doors, admin)
+            finally:
+                await doors.close()
+
+
+async def _database(postgres_url: str, name: str) -> str:
+    async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as admin:
+        await admin.execute(f"drop database if exists {name}")
+        await admin.execute(f"create database {name}")
+    url = address(postgres_url, database=name)
+    await asyncio.to_thread(runner.upgrade, url)
+    return url
+
+
+def _settings(database_url: str, stream_url: str) -> Settings:
+    return Settings(
+        database_url=SecretStr(database_url),
+        stream_url=SecretStr(stream_url),
+        chunk_seconds=0.0,
+        drain_seconds=0.0,
+        log_level="ERROR",
+    )
+
+
+async def _furnish(settings: Settings, doors: Doors, admin: psycopg.AsyncConnection) -> World:
+    record = Record(settings)
+    await doors.load_scripts()
+    digest = authorize.digest(str(ids.uuid7()))
+    async with engine.as_nobody(record.members) as connection:
+        founded = await houses.create(
+            connection, name="Casa", owner_name="Ada", token_name="t", digest=digest
+        )
+    member = founded.owner
+    async with engine.as_member(record.members, member.id) as connection:
+        first, second = [
+            await agents.insert(
+                connection,
+                house_id=founded.house.id,
+                handle=handle,
+                runner=scripted.NAME,
+                config=config,
+            )
+            for handle, config in (("one", {}), ("two", {"maxAttempts": 2}))
+        ]
+    who = Caller(
+        member_id=member.id, house_id=founded.house.id, role=member.role, name=member.name
+    )
+    return World(settings, doors, admin, who, (first, second), record)
