@@ -114,6 +114,8 @@ class Everything:
     open_deletions: list[str]
     open_cancellations: list[str]
     due: list[str]
+    behind: list[str]
+    """Threads whose rows are marked as lagging."""
 
 
 async def read_everything(stage: Stage, thread_ids: set[str]) -> Everything:
@@ -131,7 +133,8 @@ async def read_everything(stage: Stage, thread_ids: set[str]) -> Everything:
             rows=rows,
             open_deletions=_open(stage, "deletions", "thread_id"),
             open_cancellations=_open(stage, "cancellations", "id"),
-            due=[each.decode() for each in await connection.call("ZRANGE", keys.DUE, 0, -1)],
+            due=await _members(connection, keys.DUE),
+            behind=await _members(connection, keys.DIRTY),
         )
     finally:
         await connection.close()
@@ -159,15 +162,19 @@ def read_rows(stage: Stage) -> dict[str, Row]:
 
 
 async def running(stage: Stage) -> list[str]:
-    """Return what still runs: rows that say so, and lanes in the due index."""
+    """Return what is not at rest: rows that say so or lag, and lanes in the due index."""
     with _rows(stage) as connection:
         found = connection.execute("select id from threads where status = 'running'").fetchall()
     redis = Connection(stage.servers["redis"].url, timeout_seconds=5.0)
     try:
-        due = await redis.call("ZRANGE", keys.DUE, 0, -1)
+        members = await _members(redis, keys.DUE) + await _members(redis, keys.DIRTY)
     finally:
         await redis.close()
-    return sorted({str(row["id"]) for row in found} | {each.decode()[:36] for each in due})
+    return sorted({str(row["id"]) for row in found} | {member[:36] for member in members})
+
+
+async def _members(connection: Connection, key: str) -> list[str]:
+    return [member.decode() for member in await connection.call("ZRANGE", key, 0, -1)]
 
 
 def _open(stage: Stage, table: LiteralString, name: LiteralString) -> list[str]:

@@ -124,22 +124,22 @@ class Round:
 
     async def _rest(self) -> None:
         """Bring everything back and wait until nothing runs any more."""
-        back_ms = await self.stage.heal()
+        for name in await self.stage.heal():
+            self._break("", f"{name} did not come back by itself; its log tells where it hung")
         self.log.note("healed")
         try:
             await self.load.stop(timeout_seconds=_ANSWER_SECONDS)
         except AssertionError as error:
             self._break("", str(error))
-        while now_ms() < back_ms + _PATIENCE_SECONDS * 1000:
+        # A poison that is taken only now kills once more: the clock starts anew.
+        while now_ms() < self.stage.back_ms + _PATIENCE_SECONDS * 1000:
             found = await record.running(self.stage)
-            # A poison that is taken only now kills once more.
-            back_ms = max(back_ms, *(slot.ready_at_ms for slot in self.stage.slots.values()))
             if not found:
                 break
-            if now_ms() > back_ms + REST_SECONDS * 1000:
+            if now_ms() > self.stage.back_ms + REST_SECONDS * 1000:
                 self.late = sorted({*self.late, *found})
             await asyncio.sleep(_LOOK_SECONDS)
-        self.verdict.rest_seconds = (now_ms() - back_ms) / 1000
+        self.verdict.rest_seconds = (now_ms() - self.stage.back_ms) / 1000
         self.log.note("at_rest", detail=f"{self.verdict.rest_seconds:.1f} s")
 
     def _judge(self, everything: Everything) -> None:
@@ -162,7 +162,7 @@ class Round:
                 saw = f"a follower saw {len(seen.durable)} of {last}, up to {seen.last_id}"
                 self._break(seen.thread_id, saw, everything)
         for thread_id in self.late:
-            self._break(thread_id, f"still running {REST_SECONDS:g} s later", everything)
+            self._break(thread_id, f"not at rest {REST_SECONDS:g} s later", everything)
         for promise in self._broken_by_all(everything):
             self._break("", promise)
 
@@ -180,6 +180,7 @@ class Round:
             *(f"a deletion left half done: {name}" for name in everything.open_deletions),
             *(f"a cancel left half done: {name}" for name in everything.open_cancellations),
             *(f"in the due index at rest: {member}" for member in everything.due),
+            *(f"a row that lags at rest: {member}" for member in everything.behind),
         ]
 
     def _break(

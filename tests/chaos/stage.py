@@ -91,19 +91,25 @@ class Stage:
             environment["FAKETIME"] = f"{sign}{plan.SKEW_SECONDS}"
             environment["FAKETIME_DONT_FAKE_MONOTONIC"] = "1"
 
-    async def heal(self) -> int:
-        """Bring everything back; return when the last one came, in Unix ms.
+    @property
+    def back_ms(self) -> int:
+        """Return when the last process came back, in Unix ms."""
+        return max(slot.ready_at_ms for slot in self.slots.values())
 
-        Raises: AssertionError, if something does not come back.
+    async def heal(self) -> list[str]:
+        """Bring everything back; return who had to be forced.
+
+        Raises: AssertionError, if even that did not help.
         """
         for way in self.ways.values():
             await way.set("pass")
-        late = await wait_ready(tuple(self.slots.values()), timeout_seconds=_START_SECONDS)
+        slots = tuple(self.slots.values())
+        late = await wait_ready(slots, timeout_seconds=_START_SECONDS)
         for slot in late:
-            # It tells its log where it hangs.
+            # It tells its log where it hangs, ends, and is started again.
             slot.send(signal.SIGABRT)
-        assert not late, f"not back after {_START_SECONDS:g} s: {[slot.name for slot in late]}"
-        return max(slot.ready_at_ms for slot in self.slots.values())
+        await _wait_all(self)
+        return [slot.name for slot in late]
 
 
 @asynccontextmanager
