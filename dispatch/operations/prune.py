@@ -125,6 +125,9 @@ async def _end_orphans(
 async def _look_at(record: Record, row: Thread, *, dry_run: bool) -> Look:
     try:
         found = await reconcile.look_at_lanes(record, row.id, dry_run=dry_run)
+        if found.is_open and row.stream_id > found.mark and not dry_run:
+            # The row has seen more than there is, and no lane is left to tell.
+            await record.revalidate(row.id)
     except ArbeError as error:
         _log.warning("thread.not_looked_at", thread_id=str(row.id), cause=str(error))
         return "unavailable"

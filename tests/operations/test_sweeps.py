@@ -5,14 +5,16 @@ import base64
 import json
 
 import psycopg
+import pytest
 
+from dispatch.errors import Fenced
 from dispatch.ids import AgentId, ThreadId, WorkerId
 from dispatch.models.claims import Claim, Scope
 from dispatch.operations import delete_thread, idempotency, project, prune, reconcile
 from dispatch.operations.idempotency import Answer, Call
 from dispatch.payloads.signals import Completed
 from dispatch.stores.postgres import engine, threads
-from dispatch.streams import keys, lanes
+from dispatch.streams import keys, lanes, runs
 from dispatch.streams.connection import Connection
 from dispatch.task_names import TURNS_QUEUE
 from tests.operations.test_writer import assistant, claim, running
@@ -119,6 +121,25 @@ async def test_the_sweep_fails_an_orphan_and_a_member_deletes_it(casa: Casa) -> 
     async with engine.as_member(casa.record.members, casa.who.member_id) as connection:
         assert await threads.find(connection, thread_id=pruned) is None
         assert await threads.find(connection, thread_id=swept) is not None
+
+
+async def test_the_sweep_notices_a_stream_that_is_shorter_than_its_row(casa: Casa) -> None:
+    thread_id, writer = await running(casa)
+    fence = writer.fence
+    await writer.finish(Completed(dispatch_id=fence.dispatch_id, run_id=fence.run_id))
+    call = casa.record.connection.call
+    names = [keys.stream(thread_id), keys.state(thread_id)]
+    held = [await call("DUMP", name) for name in names]
+    await casa.post(thread_id, "and then?")
+    lost = await claim(casa, thread_id)
+    await project.project(casa.record, thread_id)
+    for name, dumped in zip(names, held, strict=True):
+        await call("RESTORE", name, 0, dumped, "REPLACE")
+    await prune_sweep.sweep(casa.record)
+    assert (await casa.row(thread_id)).status == "failed"
+    assert (await casa.types(thread_id))[-1] == "signal.thread.stream_rollback"
+    with pytest.raises(Fenced):
+        await runs.renew(casa.record.scripts, lost.fence)
 
 
 async def test_a_deletion_that_died_half_way_is_finished_by_the_sweep(casa: Casa) -> None:

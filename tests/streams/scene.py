@@ -28,7 +28,7 @@ from dispatch.streams.connection import Argument, Connection
 from dispatch.streams.entries import Entry
 from dispatch.streams.lanes import LaneRef
 from dispatch.streams.runs import Claimed, Fence, NotClaimed
-from dispatch.streams.scripts import Scripts, source
+from dispatch.streams.scripts import Revalidate, Scripts, source
 from dispatch.streams.threads import Accepted, Lane, Terms
 
 CLOCK: Final = """
@@ -62,8 +62,9 @@ class Heard(Scripts):
         *,
         clock: str | None,
         mutant: tuple[str, str, str] | None = None,
+        revalidate: Revalidate | None = None,
     ) -> None:
-        super().__init__(connection, clock=clock)
+        super().__init__(connection, clock=clock, revalidate=revalidate)
         self._mutated: tuple[str, str] | None = None
         if mutant is not None:
             name, piece, other = mutant
