@@ -6,6 +6,7 @@ ends the worker process (Celery 5.7.0); neither can happen here.
 """
 
 import logging
+import signal
 import sys
 import threading
 from typing import Any, Final
@@ -86,6 +87,10 @@ def _start(**_: Any) -> None:
 
 @signals.worker_ready.connect
 def _ready(**_: Any) -> None:
+    # Told by SIGQUIT, or twice by SIGINT, Celery ends tasks in a way that a pool of OS threads
+    # does not know, and then waits for them without end. Here all three mean SIGTERM.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.getsignal(signal.SIGTERM))
     _log.info("worker.ready")
 
 

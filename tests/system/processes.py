@@ -96,3 +96,11 @@ class Processes:
             "ARBE_WORKSPACE_ROOT": str(self.folder / "workspaces"),
             "PYTHONPATH": os.pathsep.join(sys.path),
         }
+
+
+def is_healthy(processes: Processes) -> bool:
+    """Ask as a container's health check does."""
+    command = [sys.executable, "-m", "workers.check_health"]
+    return not subprocess.run(
+        command, env={**os.environ, **processes.environment()}, check=False
+    ).returncode

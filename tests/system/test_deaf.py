@@ -1,10 +1,8 @@
 """A worker that hears nothing from its broker notices, keeps its runs, and makes room."""
 
 import asyncio
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from dispatch.config import Settings
 from tests.system import brokers
 from tests.system.houses import Casa
 from tests.system.own_servers import OwnServers, own_servers, silent
-from tests.system.processes import Processes, wait_until
+from tests.system.processes import Processes, is_healthy, wait_until
 from tests.system.rabbitmq import RabbitMQ
 from workers.leaving import RESTART_CODE
 
@@ -45,13 +43,6 @@ def system(request: pytest.FixtureRequest, system_settings: Settings) -> Setting
 
 def said(processes: Processes, what: str) -> int:
     return (processes.folder / "log").read_text(errors="replace").count(what)
-
-
-def is_healthy(processes: Processes) -> bool:
-    command = [sys.executable, "-m", "workers.check_health"]
-    return not subprocess.run(
-        command, env={**os.environ, **processes.environment()}, check=False
-    ).returncode
 
 
 def start_deafened(
