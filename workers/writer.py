@@ -7,6 +7,7 @@ gives up after two thirds of its lease, before anybody else may be given its lan
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Literal, TypeVar
 
@@ -14,11 +15,11 @@ import msgspec
 
 from dispatch import clock, log, payloads
 from dispatch.config import Settings
-from dispatch.errors import Fenced, Invalid, TooLarge, Unavailable
+from dispatch.errors import ArbeError, Fenced, Invalid, TooLarge, Unavailable
 from dispatch.ids import EntryId, WorkerId
 from dispatch.payloads.llm import Assistant, Chunk, ToolResult
 from dispatch.payloads.signals import Checkpoint, Terminal
-from dispatch.streams import entries, runs
+from dispatch.streams import entries, runs, threads
 from dispatch.streams.connection import Connection
 from dispatch.streams.runs import Fence
 from dispatch.streams.scripts import Scripts
@@ -61,6 +62,7 @@ class RunWriter:
         self._timer: asyncio.Task[None] | None = None
         self._writes: set[asyncio.Task[None]] = set()
         self._compacted_to = started_id
+        self._last_id = started_id
         self._confirmed_at = clock.monotonic_seconds()
 
     @property
@@ -249,6 +251,7 @@ class RunWriter:
         )
         self._next_n += len(events)
         self.has_effects = not isinstance(events[-1][0], Checkpoint)
+        self._last_id = written.entry_id or self._last_id
         self._heed(written.cancel_reason)
         return written.entry_id
 
@@ -258,8 +261,10 @@ class RunWriter:
             asked_at = clock.monotonic_seconds()
             try:
                 answer = await call()
-            except Fenced:
+            except Fenced as fenced:
                 self.stop(LeaseLost())
+                if fenced.answer == "GAP":
+                    await self._tell_forgotten()
                 raise
             except Unavailable:
                 if self.give_up():
@@ -268,6 +273,13 @@ class RunWriter:
                 continue
             self._confirmed_at = asked_at
             return answer
+
+    async def _tell_forgotten(self) -> None:
+        """Let the thread know that Redis has forgotten what it confirmed to this run."""
+        with contextlib.suppress(ArbeError):
+            await threads.revalidate(
+                self._scripts, self.fence.thread_id, witness=self._last_id, was_running=True
+            )
 
     def give_up(self) -> bool:
         """Stop the run if its lease may soon be over unheard; tell whether it was.

@@ -56,7 +56,13 @@ class Record:
 
     async def revalidate(self, thread_id: ThreadId) -> None:
         """Compare a thread's stream with its row, after Redis started anew or lost it."""
-        await revalidate.revalidate(self.scripts, self.connection, self.projector, thread_id)
+        await revalidate.revalidate(
+            self.scripts,
+            self.connection,
+            self.projector,
+            thread_id,
+            tombstone_seconds=self.settings.tombstone_seconds,
+        )
 
     async def _list_visible(
         self, member_id: MemberId, thread_ids: set[ThreadId]

@@ -21,7 +21,12 @@ _log = log.get(__name__)
 
 
 async def revalidate(
-    scripts: Scripts, connection: Connection, projector: engine.Engine, thread_id: ThreadId
+    scripts: Scripts,
+    connection: Connection,
+    projector: engine.Engine,
+    thread_id: ThreadId,
+    *,
+    tombstone_seconds: int,
 ) -> None:
     """Make a thread's stream writable again; tell it, and its row, if it had lost its end.
 
@@ -30,7 +35,11 @@ async def revalidate(
     try:
         async with engine.as_worker(projector) as rows:
             row = await threads.get(rows, thread_id=thread_id)
-    except (Gone, NotFound):
+    except Gone:
+        # Redis forgot the tombstone.
+        await streams.delete(scripts, thread_id, tombstone_seconds=tombstone_seconds)
+        raise
+    except NotFound:
         witness, was_running = EntryId(""), False
     else:
         witness, was_running = row.stream_id, row.status == "running"

@@ -176,9 +176,10 @@ async def delete(scripts: Scripts, thread_id: ThreadId, *, tombstone_seconds: in
 async def revalidate(
     scripts: Scripts, thread_id: ThreadId, *, witness: EntryId, was_running: bool
 ) -> bool:
-    """Compare a stream with what its row remembers; tell whether it had lost its end.
+    """Compare a stream with what somebody remembers of it; tell whether it had lost its end.
 
-    Args: witness: the row's watermark. was_running: what the row's status says.
+    Args: witness: the row's watermark, or an entry that a run was told to stand. was_running:
+        whether work was under way.
     Promise: a stream that is shorter says so (`signal.thread.stream_rollback`), its open
     dispatches have failed, and it may be written again; one that is missing is made anew.
     Raises: Gone; NotFound, if neither stream nor witness are there.

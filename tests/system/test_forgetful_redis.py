@@ -11,7 +11,7 @@ import pytest_asyncio
 from dispatch.embedded import launch
 from dispatch.embedded.redis import Redis
 from dispatch.errors import Fenced
-from dispatch.operations import project, prune, reconcile
+from dispatch.operations import delete_thread, project, prune, reconcile
 from dispatch.payloads.signals import Completed, Failed, StreamRollback
 from tests.operations.test_writer import assistant, claim, running
 from tests.system.conftest import new_system
@@ -144,6 +144,36 @@ async def test_a_terminal_that_was_lost_is_not_run_again(casa: Casa, server: Ser
         "signal.dispatch.failed",
         "signal.thread.pi_session_orphaned",
     ]
+
+
+async def test_a_run_whose_own_words_were_lost_tells_it(casa: Casa, server: Server) -> None:
+    """The row had seen all: only the run knows what it was told to stand."""
+    thread_id, writer = await running(casa)
+    await project.project(casa.record, thread_id)
+    server.remember()
+    await writer.emit(assistant("seen by followers"))
+    await server.come_back_shorter()
+    with pytest.raises(Fenced):
+        await writer.emit(assistant("more"))
+    types = await casa.types(thread_id)
+    assert types[-3] == "signal.thread.stream_rollback"
+    await redeliver.sweep(casa.record)
+    assert (await casa.types(thread_id)).count("signal.dispatch.started") == 1
+
+
+async def test_a_deleted_thread_that_came_back_is_deleted_again(
+    casa: Casa, server: Server
+) -> None:
+    thread_id, writer = await running(casa)
+    server.remember()
+    await delete_thread.delete_thread(casa.record, casa.who, thread_id)
+    await server.come_back_shorter()
+    assert await casa.entries(thread_id)
+    with pytest.raises(Fenced):
+        await writer.emit(assistant("a zombie's"))
+    assert not await casa.entries(thread_id)
+    keys = await casa.record.connection.call("KEYS", f"*{thread_id}*")
+    assert keys == [f"{{arbe-thread-{thread_id}}}:state".encode()]
 
 
 async def test_a_flushed_redis_is_told_by_sweep_reader_and_poster(

@@ -6,6 +6,7 @@ The text names the start of the server it was made for. A thread whose hash was 
 another start is compared with its row before anything is written to it.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable
 from functools import cache
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 from redis.exceptions import NoScriptError
 
-from dispatch.errors import Unavailable
+from dispatch.errors import Gone, NotFound, Unavailable
 from dispatch.ids import ThreadId
 from dispatch.streams import keys
 from dispatch.streams.connection import Argument, Connection, ServerRestarted
@@ -66,7 +67,9 @@ class Scripts:
                 continue
             if answer[0] != b"RESTARTED" or self._revalidate is None:
                 return answer
-            await self._revalidate(keys.thread_of(keys_[0]))
+            # What is gone answers so itself, next time.
+            with contextlib.suppress(Gone, NotFound):
+                await self._revalidate(keys.thread_of(keys_[0]))
         raise Unavailable("Redis", cause="it restarts again and again")
 
     async def _evaluate(

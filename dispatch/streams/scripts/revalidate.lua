@@ -1,16 +1,24 @@
--- revalidate: the server has started anew, or the thread is missing: is its stream as long as its
--- row remembers? Promise: if it is, the thread goes on under this start of the server. If it is
+-- revalidate: the server has started anew, or the thread is missing: is its stream as long as
+-- somebody remembers? Promise: if it is, the thread goes on under this start of the server. If it is
 -- not, the thread is told (`signal.thread.stream_rollback`), every open dispatch ends as failed,
 -- since it may have run in what was lost, and later ids are greater than any the row ever saw.
--- Repeatable. KEYS: stream, state, due, dirty. ARGV: witness (the row's watermark), 1 if the row said
--- `running`.
+-- Repeatable. KEYS: stream, state, due, dirty. ARGV: witness (the row's watermark, or what a run was
+-- told to stand), 1 if work was under way.
 -- Answers: OK | ROLLBACK mark | GONE | NO_THREAD (and nothing to remember: create it).
 local due = KEYS[3]
 local witness = ARGV[1]
-local found = redis.call('HMGET', state, 'open', 'deleted', 'mark', 'seq')
+local found = redis.call('HMGET', state, 'open', 'deleted', 'seq')
 if found[2] then return {'GONE'} end
 if not found[1] and witness == '' then return {'NO_THREAD'} end
-if found[1] and found[3] >= witness then
+-- The newest id ever given, also if that entry was deleted since.
+local function newest()
+  if redis.call('EXISTS', stream) == 0 then return '' end
+  local info = redis.call('XINFO', 'STREAM', stream)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then return (public(info[i + 1])) end
+  end
+end
+if found[1] and newest() >= witness then
   redis.call('HSET', state, 'boot', BOOT)
   return {'OK'}
 end
@@ -23,7 +31,7 @@ next_id = function()
   if now_ms() > tonumber(ms) then return wish end
   return string.format('%d-%d', ms, n + 1)
 end
-local seq = (found[4] or 0) + 1
+local seq = (found[3] or 0) + 1
 local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 local mark = add('{"type":"signal.thread.stream_rollback","witness":"' .. witness .. '"'
   .. (last and (',"kept":"' .. public(last[1]) .. '"') or '')
