@@ -16,6 +16,7 @@ from dispatch.payloads.signals import (
     Checkpoint,
     Completed,
     Failed,
+    FellThrough,
     Queued,
     Released,
     RunLost,
@@ -56,6 +57,10 @@ class Witness:
     births: dict[str, Queued] = field(default_factory=dict)
     next_attempt: dict[str, int] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set)
+    """Dispatches that were asked to end while they ran."""
+    fallen: set[str] = field(default_factory=set)
+    """Dispatches that were to steer a turn and were told that it had ended."""
     spoiled: set[str] = field(default_factory=set)
     runs: dict[str, Run] = field(default_factory=dict)
     chats: Counter[str] = field(default_factory=Counter)
@@ -120,7 +125,11 @@ class Witness:
                 self._reaped(run_id, at_ms)
             case Steered() as steered:
                 self._steered(steered)
+            case FellThrough(dispatch_id=dispatch_id, target=target):
+                assert target in self.ended, "only what ended is not steered any more"
+                self.fallen.add(dispatch_id)
             case CancelRequested(dispatch_id=dispatch_id, deadline=deadline):
+                self.asked.add(dispatch_id)
                 self._open_run(dispatch_id).deadline_ms = deadline
             case SessionOrphaned(dispatch_id=dispatch_id):
                 assert self.orphaned == dispatch_id
@@ -138,6 +147,9 @@ class Witness:
     def _started(self, started: Started, at_ms: int) -> None:
         dispatch_id = started.dispatch_id
         assert dispatch_id not in self.ended, "what has ended never starts"
+        assert dispatch_id not in self.asked, "a cancel is never undone"
+        if self.births[dispatch_id].steers is not None:
+            assert dispatch_id in self.fallen, "what steers a turn never runs untold"
         assert dispatch_id not in self.spoiled, "nothing runs again after a visible effect"
         assert started.attempt == self.next_attempt[dispatch_id], "attempts are 1, 2, 3"
         assert started.attempt <= self.births[dispatch_id].max_attempts
@@ -190,6 +202,10 @@ class Witness:
         if entry.writer is not None:
             assert entry.writer.startswith(f"{terminal.run_id}:")
             self._left(terminal.run_id)
+        elif isinstance(terminal, Failed) and terminal.reason == "stream_rollback":
+            # Whether its lease lived is not asked: it may have run in what was lost.
+            if terminal.run_id is not None:
+                self._left(terminal.run_id)
         elif terminal.run_id is not None:
             self._reaped(terminal.run_id, at_ms)
         if isinstance(terminal, Failed) and entry.writer is None:

@@ -72,6 +72,10 @@ class Heard(Scripts):
             assert text.count(piece) == 1, "the mutation must find its place"
             self._mutated = (name, text.replace(piece, other))
 
+    def revalidate_with(self, revalidate: Revalidate) -> None:
+        """Ask this after a restart, as the record does."""
+        self._revalidate = revalidate
+
     async def run(self, name: str, keys: list[str], *arguments: Argument) -> list[Any]:
         answer = await super().run(name, keys, *arguments)
         self.word = answer[0].decode()

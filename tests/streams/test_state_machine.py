@@ -15,7 +15,8 @@ from redis import Redis
 
 from dispatch.config import Settings
 from dispatch.streams.connection import Connection
-from tests.streams.machine import Machine, settings
+from tests.streams.lives import Lives
+from tests.streams.machine import settings
 from tests.streams.scene import CLOCK, Heard, Scene
 
 EXAMPLES = int(os.environ.get("ARBE_TEST_EXAMPLES", "60"))
@@ -29,7 +30,7 @@ def machine(url: str, redis: "Redis", mutant: tuple[str, str, str] | None) -> It
         connection = Connection(url, timeout_seconds=5)
         scripts = Heard(connection, clock=CLOCK, mutant=mutant)
         scene = Scene(connection, scripts, redis, Settings(max_queue_depth=3))
-        yield type("Lives", (Machine,), {"scene": scene, "runner": runner})
+        yield type("Played", (Lives,), {"scene": scene, "runner": runner})
         runner.run(scene.close())
 
 
@@ -64,6 +65,60 @@ MUTANTS = {
         "redis.call('HSET', state, 'deleted', now_ms())",
         "",
     ),
+    "take_for_another_turn": (
+        "take",
+        "if steering[1] ~= target then return answer end",
+        "if not steering[1] then return answer end",
+    ),
+    "take_twice": ("take", "redis.call('HDEL', state, 'dispatch:' .. dispatch)", ""),
+    "steering_forgotten_by_a_turns_end": ("finish", "fall_through(lane, dispatch, seq)", ""),
+    "interrupt_waits_behind_others": (
+        "accept",
+        "is_first and 1 or #work.queue + 1",
+        "#work.queue + 1",
+    ),
+    "reject_is_not_heeded": (
+        "accept",
+        "if active and when_busy == 'reject' then return {'ACTIVE', lane, active} end",
+        "",
+    ),
+    "any_status_will_do": ("accept", "if wanted ~= '' then", "if false then"),
+    "withdraw_what_runs": (
+        "cancel",
+        "if ARGV[5] == 'queued' then return {'RUNNING'} end",
+        "",
+    ),
+    "release_undoes_a_cancel": ("release", "if found[3] then return {'CANCELLING'} end", ""),
+    "retry_undoes_a_cancel": ("retry", "if found[3] then return {'CANCELLING'} end", ""),
+    "retry_after_effects": ("retry", "if is_spoiled or", "if"),
+    "checkpoint_that_spoils": ("append", "redis.call('HDEL', state, 'effects:' .. lane)", ""),
+    "a_beat_is_progress": (
+        "expire",
+        "and spoke + limits.progress",
+        "and alive + limits.progress",
+    ),
+    "mute_agents_run_for_ever": (
+        "expire",
+        "if stop_at and now >= stop_at then",
+        "if false then",
+    ),
+    "write_after_a_restart_unasked": (
+        "accept",
+        "if found[1] ~= BOOT then",
+        "if not found[1] then",
+    ),
+    "believe_a_shorter_stream": (
+        "revalidate",
+        "if found[1] and newest() >= witness then",
+        "if found[1] then",
+    ),
+    "rollback_keeps_the_work": (
+        "revalidate",
+        "for _, each in ipairs(open) do",
+        "for _, each in ipairs({}) do",
+    ),
+    "rows_never_hear_of_an_end": ("finish", "mark_dirty(KEYS[5])", ""),
+    "rows_never_hear_of_a_cancel": ("cancel", "mark_dirty(KEYS[4])", ""),
 }
 
 
