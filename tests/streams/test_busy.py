@@ -156,7 +156,7 @@ async def test_a_withdrawn_entry_never_starts_nor_steers(busy: Busy) -> None:
 async def test_an_entry_is_accepted_only_in_a_status_it_names(busy: Busy) -> None:
     with pytest.raises(Conflict) as refused:
         await busy.post("third", if_status=("open", "failed"))
-    assert refused.value.fields["status"] == "running"
+    assert refused.value.fields["threadStatus"] == "running"
 
     assert await busy.post("third", if_status=("running",)) is not None
 
