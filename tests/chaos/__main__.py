@@ -7,8 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos import breaks, plan, report, servers
-from tests.chaos.round import Options, Verdict, open_round
+from tests.chaos import breaks, report, servers
+from tests.chaos.round import open_round
+from tests.chaos.verdict import Options, Verdict
 
 
 def tell(line: object) -> None:
@@ -23,12 +24,13 @@ def main() -> None:
         seconds=arguments.seconds,
         kills=arguments.kills,
         broker=arguments.broker,
+        forgets=arguments.forgets,
         broken=arguments.broken,
     )
     reason = servers.why_not(options.broker)
     if reason:
         sys.exit(reason)
-    for fault in plan.make(options.seed, seconds=options.seconds, kills=options.kills):
+    for fault in options.plan():
         tell(fault)
     folder = Path(tempfile.mkdtemp(prefix="arbe-chaos-", dir="/tmp"))
     # Other accounts of the machine run some of the servers.
@@ -54,6 +56,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=120.0, help="of the storm")
     parser.add_argument("--kills", type=int, default=30, help="real SIGKILLs in the storm")
+    parser.add_argument(
+        "--forgets", type=int, default=0, help="times that Redis loses its last moments, too"
+    )
     parser.add_argument("--broker", choices=["redis", "rabbitmq"], default="redis")
     parser.add_argument("--report", type=Path, metavar="PATH", help="writes PATH.md, PATH.json")
     parser.add_argument("--keep", action="store_true", help="keep logs and data")

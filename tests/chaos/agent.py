@@ -60,6 +60,7 @@ def _effect(request: TurnRequest, step: int) -> None:
         "step": step,
         "call_id": f"{request.message_id(step)}:call",
         "agent": request.agent.handle,
+        "pid": os.getpid(),
     }
     file = os.open(os.environ[JOURNAL], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:

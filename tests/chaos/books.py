@@ -47,6 +47,8 @@ class Book:
     deleting: bool = False
     deleted: bool = False
     """True: a DELETE of it, or of a thread above it, was answered with 204."""
+    deleted_ms: int = 0
+    """When the answer came."""
     children: list["Book"] = field(default_factory=list)
 
 
@@ -57,6 +59,8 @@ class Books:
     threads: dict[str, Book] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
     """Answers that no healthy client may ever get."""
+    missing: list[str] = field(default_factory=list)
+    """Acknowledged entries that an answer did not know any more."""
     unavailable: int = 0
     """Answers that said "not now", and calls that were not answered in time."""
 

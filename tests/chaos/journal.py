@@ -21,6 +21,7 @@ class Effect(msgspec.Struct, frozen=True):
     call_id: str
     """Of the intent that must stand on the stream."""
     agent: str
+    pid: int
 
 
 def read(file: Path) -> list[Effect]:

@@ -9,7 +9,7 @@ from tests.chaos import proxy
 
 Kind = Literal[
     "kill", "stop", "term", "roll", "net", "cut", "flush", "duplicate", "reorder", "forge",
-    "poison", "skew", "hang_up_followers", "produce",
+    "poison", "skew", "hang_up_followers", "produce", "forget",
 ]  # fmt: skip
 
 APIS: Final = ("api1", "api2")
@@ -64,14 +64,23 @@ class Fault:
         return " ".join(word for word in (*said, lasts) if word)
 
 
-def make(seed: int, *, seconds: float, kills: int, can_skew: bool = True) -> list[Fault]:
-    """Return the round's faults in order: `kills` deaths and about as many others."""
+def make(
+    seed: int, *, seconds: float, kills: int, forgets: int = 0, can_skew: bool = True
+) -> list[Fault]:
+    """Return the round's faults in order: `kills` deaths and about as many others.
+
+    Args: forgets: how often Redis loses its last moments, on top.
+    """
     dice = random.Random(seed)  # noqa: S311 - it must come again
     deaths = _drawn(dice, _KILLED, first=tuple(FAMILIES))
     blows = _drawn(dice, _OTHERS, first=("stop", "net"))
     faults = [
         *(_death(dice, next(deaths), at) for at in _moments(dice, kills, seconds)),
         *(_other(dice, next(blows), at) for at in _moments(dice, kills, seconds)),
+        *(
+            Fault(at, "forget", "redis", dice.uniform(0.2, 2.0))
+            for at in _moments(dice, forgets, seconds)
+        ),
     ]
     kept = [fault for fault in faults if can_skew or fault.kind != "skew"]
     return sorted(kept, key=lambda fault: fault.at_seconds)

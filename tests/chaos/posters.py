@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Final
 
-from dispatch.errors import ArbeError, Conflict
+from dispatch.errors import ArbeError, Conflict, NotFound
 from tests.chaos.books import Book, CancelAll, Post, ThreadKind
 from tests.chaos.events import now_ms
 from tests.chaos.load import Load
@@ -99,7 +99,7 @@ class Poster:
         top = family[0].thread_id
         await self.load.doors.insist(lambda client: client.threads.delete(top, key=key))
         for each in family:
-            each.deleted = True
+            each.deleted, each.deleted_ms = True, now_ms()
 
     def _family(self, book: Book) -> list[Book]:
         """Return a thread's parent, if it has one, and all below that."""
@@ -112,12 +112,15 @@ class Poster:
     async def _change_mind(self, book: Book, post: Post) -> None:
         await asyncio.sleep(self.dice.choice([0.0, 0.1, 0.7]))
         act = self.dice.choice(["cancel", "cancel", "withdraw", "withdraw", "cancel_all"])
-        if act == "withdraw":
-            await self._withdraw(book, post)
-        elif act == "cancel_all":
-            await self._cancel_all(book)
-        else:
-            await self._cancel(book, self.dice.choice(post.dispatches))
+        try:
+            if act == "withdraw":
+                await self._withdraw(book, post)
+            elif act == "cancel_all":
+                await self._cancel_all(book)
+            else:
+                await self._cancel(book, self.dice.choice(post.dispatches))
+        except NotFound:
+            self.load.books.missing.append(post.entry_id)
 
     async def _cancel(self, book: Book, dispatch_id: str) -> None:
         key = secrets.token_hex(8)

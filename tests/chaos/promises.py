@@ -1,9 +1,10 @@
 """Every promise, asked of one thread after the storm. Each broken one is a sentence."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+from uuid import UUID
 
 from dispatch.ids import EntryId, milliseconds_of
 from dispatch.models.fold import fold
@@ -12,17 +13,33 @@ from dispatch.models.status import thread_status
 from dispatch.payloads.llm import Assistant
 from dispatch.payloads.signals import Cancelled, CancelRequested, Started
 from dispatch.streams import keys
+from tests.chaos import forgetting
 from tests.chaos.beats import BeatWatch
 from tests.chaos.books import Book
 from tests.chaos.followers import Seen
+from tests.chaos.forgetting import Window
 from tests.chaos.journal import Effect
 from tests.chaos.record import Row, Told
 from tests.streams.promises import Witness
 
 REPEATABLE: Final = "again"
 """The agent that says that its turn is safe to repeat."""
+_LAST_WORDS_MS: Final = 10_000
+"""What is the last that we know of a thread may not have been the last."""
+_DIED_TOO_MS: Final = 20_000
 _SLACK_MS: Final = 15_000
 """A keeper's finding may hang in the network, and be delivered late."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """What is known of when things happened."""
+
+    beats: BeatWatch
+    worker_dead_ms: int
+    ended_ms: Mapping[int, int] = field(default_factory=dict[int, int])
+    """Process → when it ended."""
+    forgotten: Sequence[Window] = ()
 
 
 @dataclass
@@ -32,23 +49,40 @@ class Case:
     book: Book
     told: Told
     row: Row | None
-    effects: list[Effect] = field(default_factory=list)
-    seen: list[Seen] = field(default_factory=list)
+    effects: list[Effect]
+    seen: list[Seen]
+    times: Times
 
     @property
     def thread_id(self) -> str:
         """Return the thread's id."""
         return self.book.thread_id
 
+    @property
+    def may_have_been_forgotten(self) -> bool:
+        """Tell whether Redis may have lost anything of this thread."""
+        born_ms = UUID(self.thread_id).int >> 80
+        known = [*self.told.ids, *(post.entry_id for post in self.book.posts)]
+        known += [entry_id for seen in self.seen for _, entry_id in seen.durable]
+        last_ms = max((int(entry_id[:15]) for entry_id in known if entry_id), default=born_ms)
+        return any(
+            born_ms <= window.last_ms and window.first_ms <= last_ms + _LAST_WORDS_MS
+            for window in self.times.forgotten
+        )
 
-def broken(case: Case, beats: BeatWatch, *, worker_dead_ms: int) -> Iterator[str]:
+    def was_forgotten(self, at_ms: int) -> bool:
+        """Tell whether what was written then may be lost."""
+        return forgetting.is_within(self.times.forgotten, at_ms)
+
+
+def broken(case: Case) -> Iterator[str]:
     """Yield a sentence for each broken promise of one thread."""
     yield from _effects_once(case)
     yield from _followers_saw_a_prefix(case)
     if case.book.deleted:
         yield from _nothing_is_left(case)
         return
-    yield from _stream_is_sound(case, beats, worker_dead_ms)
+    yield from _stream_is_sound(case)
     yield from _state_is_the_fold(case)
     yield from _row_is_the_fold(case)
     yield from _accepted_once(case)
@@ -59,15 +93,36 @@ def broken(case: Case, beats: BeatWatch, *, worker_dead_ms: int) -> Iterator[str
     yield from _intents_stand(case)
 
 
-def _stream_is_sound(case: Case, beats: BeatWatch, worker_dead_ms: int) -> Iterator[str]:
+def forgiven(case: Case) -> Iterator[tuple[str, int]]:
+    """Yield steps whose effect happened twice since nobody was left who knew of the first.
+
+    The first stood in what Redis has forgotten, and its worker process ended too.
+    """
+    for (dispatch_id, step), effects in _by_step(case).items():
+        first = effects[0]
+        died_ms = case.times.ended_ms.get(first.pid)
+        is_unknown = died_ms is not None and died_ms - first.at_ms < _DIED_TOO_MS
+        if len(effects) == 2 and is_unknown and case.was_forgotten(first.at_ms):
+            yield dispatch_id, step
+
+
+def _by_step(case: Case) -> dict[tuple[str, int], list[Effect]]:
+    found: dict[tuple[str, int], list[Effect]] = {}
+    for effect in case.effects:
+        if effect.agent != REPEATABLE:
+            found.setdefault((effect.dispatch_id, effect.step), []).append(effect)
+    return found
+
+
+def _stream_is_sound(case: Case) -> Iterator[str]:
     known_dead = {
         run_id
         for run_id, at_ms in case.told.reaped.items()
         if run_id in case.told.starts
-        and beats.was_silent(
+        and case.times.beats.was_silent(
             case.told.starts[run_id][1].worker_id,
             at_ms=at_ms,
-            silent_ms=worker_dead_ms,
+            silent_ms=case.times.worker_dead_ms,
             slack_ms=_SLACK_MS,
         )
     }
@@ -80,7 +135,7 @@ def _stream_is_sound(case: Case, beats: BeatWatch, worker_dead_ms: int) -> Itera
 def _state_is_the_fold(case: Case) -> Iterator[str]:
     folded = to_fields(fold(case.told.reads))
     # Under which start of Redis the hash was last validated is no part of the fold.
-    folded["boot"] = case.told.fields.get("boot", "")
+    folded |= {"boot": case.told.fields["boot"]} if "boot" in case.told.fields else {}
     differing = {
         name
         for name in {*folded, *case.told.fields}
@@ -95,6 +150,9 @@ def _row_is_the_fold(case: Case) -> Iterator[str]:
         yield "an acknowledged thread has no row"
         return
     state = from_fields(case.told.fields)
+    if not case.told.fields and case.may_have_been_forgotten and case.row.status != "running":
+        # Nothing had happened there that anybody remembers.
+        return
     expected = thread_status(state, is_sub_job=case.row.is_sub_job)
     if case.row.status != expected:
         yield f"the row says {case.row.status}, the stream {expected}"
@@ -113,6 +171,8 @@ def _accepted_once(case: Case) -> Iterator[str]:
 
 def _acknowledged_stands(case: Case) -> Iterator[str]:
     for post in case.book.posts:
+        if post.entry_id and case.was_forgotten(int(post.entry_id[:15])):
+            continue
         if post.entry_id and post.entry_id not in case.told.ids:
             yield f"acknowledged, not on the stream: {post.entry_id}"
         for dispatch_id in post.dispatches:
@@ -143,6 +203,8 @@ def _cancelled_stays_so(case: Case) -> Iterator[str]:
             case _:
                 pass
     answered = [d for d, answer in case.book.cancelled.items() if answer == "cancelled"]
+    if case.may_have_been_forgotten:
+        return
     for dispatch_id in (*answered, *case.book.withdrawn):
         ends = case.told.terminals.get(dispatch_id, [])
         if not any(isinstance(end, Cancelled) for _, end in ends):
@@ -150,6 +212,8 @@ def _cancelled_stays_so(case: Case) -> Iterator[str]:
 
 
 def _cancelled_all(case: Case) -> Iterator[str]:
+    if case.may_have_been_forgotten:
+        return
     for at_ms, started in case.told.starts.values():
         born_ms = milliseconds_of(EntryId(started.dispatch_id))
         if any(
@@ -161,11 +225,9 @@ def _cancelled_all(case: Case) -> Iterator[str]:
 
 def _effects_once(case: Case) -> Iterator[str]:
     runs = Counter((effect.dispatch_id, effect.step, effect.run_id) for effect in case.effects)
-    steps = Counter(
-        (effect.dispatch_id, effect.step)
-        for effect in case.effects
-        if effect.agent != REPEATABLE
-    )
+    steps = {what: len(effects) for what, effects in _by_step(case).items()}
+    for known in forgiven(case):
+        del steps[known]
     for what, count in (*runs.items(), *steps.items()):
         if count > 1:
             yield f"the effect of one step happened {count} times: {what}"
@@ -180,19 +242,23 @@ def _intents_stand(case: Case) -> Iterator[str]:
         if content.get("type") == "toolCall"
     }
     for effect in case.effects:
-        if effect.call_id not in intents:
+        if effect.call_id not in intents and not case.was_forgotten(effect.at_ms):
             yield f"an effect without its intent on the stream: {effect.call_id}"
 
 
 def _nothing_is_left(case: Case) -> Iterator[str]:
     if case.row is not None:
         yield "deleted, and its row is there"
+    if case.was_forgotten(case.book.deleted_ms):
+        return
     tombstone = keys.state.__wrapped__(case.thread_id)  # type: ignore[arg-type]
     if case.told.keys not in ([tombstone], []) or set(case.told.fields) - {"deleted"}:
         yield f"deleted, and more than a tombstone is left: {case.told.keys}"
 
 
 def _followers_saw_a_prefix(case: Case) -> Iterator[str]:
+    if case.may_have_been_forgotten:
+        return
     stands = {read.seq: read.id for read in case.told.reads if read.seq is not None}
     for seen in case.seen:
         numbers = [seq for seq, _ in seen.durable]

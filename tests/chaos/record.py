@@ -22,6 +22,7 @@ from dispatch.payloads.signals import (
     RunLost,
     Started,
     Steered,
+    StreamRollback,
 )
 from dispatch.streams import entries, keys
 from dispatch.streams.connection import Connection
@@ -51,6 +52,8 @@ class Told:
     """Run that somebody else ended → when."""
     chats: Counter[str] = field(default_factory=Counter)
     ids: set[str] = field(default_factory=set)
+    was_rolled_back: bool = False
+    """It says that its Redis has forgotten its end."""
 
     def __post_init__(self) -> None:
         self.reads = [Read.of(entry) for entry in self.raw]
@@ -64,7 +67,6 @@ class Told:
 
     def _note(self, read: Read) -> None:
         self.ids.add(read.id)
-        at_ms = milliseconds_of(read.id)
         payload = read.payload
         match payload:
             case Chat(text=text):
@@ -72,7 +74,15 @@ class Told:
             case Queued(dispatch_id=dispatch_id):
                 self.births[dispatch_id] = payload
             case Started(run_id=run_id):
-                self.starts[run_id] = (at_ms, payload)
+                self.starts[run_id] = (milliseconds_of(read.id), payload)
+            case StreamRollback():
+                self.was_rolled_back = True
+            case _:
+                self._note_end(read)
+
+    def _note_end(self, read: Read) -> None:
+        at_ms, payload = milliseconds_of(read.id), read.payload
+        match payload:
             case RunLost(run_id=run_id, reason=reason) if reason != "error":
                 self.reaped[run_id] = at_ms
             case Steered():

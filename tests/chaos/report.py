@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from tests.chaos.round import Options, Verdict
+from tests.chaos.verdict import Options, Verdict
 
 _SHOWN_VIOLATIONS: Final = 10
 _SHOWN_LINES: Final = 120
@@ -16,6 +16,7 @@ def command(options: Options) -> str:
     words = [
         f"python -m tests.chaos --seed {options.seed} --seconds {options.seconds:g}",
         f"--kills {options.kills} --broker {options.broker}",
+        f"--forgets {options.forgets}" if options.forgets else "",
         f"--break {options.broken}" if options.broken else "",
     ]
     return " ".join(word for word in words if word)

@@ -35,6 +35,8 @@ class Slot:
     log: FaultLog
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    before_start: Callable[[], None] | None = None
+    """Done once, while nobody stands there."""
     process: asyncio.subprocess.Process | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     ready_at_ms: int = 0
@@ -91,6 +93,9 @@ class Slot:
             await asyncio.sleep(pause_seconds)
 
     async def _start(self) -> asyncio.subprocess.Process:
+        if self.before_start is not None:
+            act, self.before_start = self.before_start, None
+            act()
         with (self.folder / f"{self.name}.log").open("ab") as output:
             self.process = await self._launch(output)
         self.started_at_ms = now_ms()

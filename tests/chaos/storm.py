@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.chaos import plan
+from tests.chaos import forgetting, plan
+from tests.chaos.events import now_ms
 from tests.chaos.followers import Followers
+from tests.chaos.forgetting import Window
 from tests.chaos.hints import Meddler
 from tests.chaos.load import Load
 from tests.chaos.plan import Fault
@@ -33,6 +35,8 @@ class Storm:
     meddler: Meddler
     slow_ends: list[str] = field(default_factory=list)
     """Processes that did not end in time when they were told to."""
+    forgotten: list[Window] = field(default_factory=list)
+    """What Redis no longer knows."""
     _under_way: set["asyncio.Task[None]"] = field(default_factory=set)
 
     async def run(self, faults: Sequence[Fault], *, seconds: float) -> None:
@@ -59,6 +63,7 @@ class Storm:
             "skew": self._skew,
             "hang_up_followers": self._hang_up_followers,
             "produce": self._produce,
+            "forget": self._forget,
         }
         await acts.get(fault.kind, self._meddle)(fault)
 
@@ -160,6 +165,20 @@ class Storm:
     async def _hang_up_followers(self, fault: Fault) -> None:
         self._note(fault)
         self.followers.hang_up()
+
+    async def _forget(self, fault: Fault) -> None:
+        """Kill Redis and let it come back as it was a moment ago."""
+        slot = await self._somebody("redis")
+        if slot is None:
+            return
+        folder = slot.folder / slot.name
+        first_ms = now_ms()
+        kept = forgetting.remember(folder)
+        await asyncio.sleep(fault.seconds)
+        self._note(fault, pid=slot.pid)
+        slot.before_start = lambda: forgetting.forget(folder, kept)
+        slot.send(signal.SIGKILL, restart_after_seconds=0.2)
+        self.forgotten.append(Window(first_ms, now_ms()))
 
     async def _produce(self, fault: Fault) -> None:
         self._note(fault, "broker")

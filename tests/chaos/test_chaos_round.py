@@ -5,7 +5,8 @@ import tempfile
 from pathlib import Path
 
 from tests.chaos import plan, report
-from tests.chaos.round import Options, open_round
+from tests.chaos.round import open_round
+from tests.chaos.verdict import Options
 
 SHORT = Options(seed=3, seconds=16.0, kills=8)
 

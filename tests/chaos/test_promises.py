@@ -18,7 +18,7 @@ from tests.chaos.beats import BeatWatch
 from tests.chaos.books import Book, CancelAll, Post
 from tests.chaos.followers import Seen
 from tests.chaos.journal import Effect
-from tests.chaos.promises import Case
+from tests.chaos.promises import Case, Times
 from tests.chaos.record import Row, Told
 
 THREAD = "01a1fc23-c00e-70a4-9a45-100610489a4a"
@@ -63,14 +63,15 @@ def sound(life: Sequence[tuple[payloads.KnownPayload, str | None]] = LIFE) -> Ca
     fields = {**to_fields(state), "boot": "b"}
     row = Row(THREAD, "open", state.mark, {}, is_sub_job=False, is_primary=False)
     post = Post(THREAD, "k", "steps 1", tries=1, entry_id=ENTRY, dispatches=[DISPATCH])
-    effect = Effect(BORN_MS, THREAD, DISPATCH, 1, "r", 1, "call", "chaos")
+    effect = Effect(BORN_MS, THREAD, DISPATCH, 1, "r", 1, "call", "chaos", 7)
     seen = Seen(THREAD, [(entry.seq or 0, entry.id) for entry in raw])
     told = Told(THREAD, raw, fields, ["arbe-thread-" + THREAD])
-    return Case(Book(THREAD, "chaos", ["a"], [post]), told, row, [effect], [seen])
+    times = Times(BeatWatch(""), worker_dead_ms=3000)
+    return Case(Book(THREAD, "chaos", ["a"], [post]), told, row, [effect], [seen], times)
 
 
 def broken(case: Case) -> list[str]:
-    return list(promises.broken(case, BeatWatch(""), worker_dead_ms=3000))
+    return list(promises.broken(case))
 
 
 def test_a_sound_thread_breaks_nothing() -> None:
@@ -110,7 +111,7 @@ def an_effect_twice(case: Case) -> Case:
 
 
 def an_effect_without_intent(case: Case) -> Case:
-    case.effects = [Effect(BORN_MS, THREAD, DISPATCH, 1, "r", 1, "other", "chaos")]
+    case.effects = [Effect(BORN_MS, THREAD, DISPATCH, 1, "r", 1, "other", "chaos", 7)]
     return case
 
 
