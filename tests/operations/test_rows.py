@@ -163,7 +163,7 @@ MUTANTS: dict[str, Mutant] = {
 SCRIPTS = {
     "witness_not_compared": (
         "revalidate",
-        "if found[1] and found[3] >= witness then",
+        "if found[1] and newest() >= witness then",
         "if found[1] then",
     ),
     "end_without_dirty_mark": ("finish", "mark_dirty(KEYS[5])", ""),
