@@ -1,7 +1,8 @@
 """Signs of life of one worker process and of all its runs, from one place.
 
 The beats run on the loop the turns live on: a turn that blocks the loop stops them all, and the
-whole process is then reaped, which is right. Concurrent renewals leave as one batch to Redis.
+whole process is then reaped, which is right. Concurrent renewals leave as one batch to Redis;
+one that hangs (its thread is compared with its row, and Postgres is slow) holds up no other.
 """
 
 import asyncio
@@ -38,6 +39,7 @@ class Heartbeats:
         self.refused: asyncio.Queue[ThreadId] = asyncio.Queue()
         """Threads whose runs here ended since the record refused them: perhaps deleted."""
         self._writers: set[RunWriter] = set()
+        self._renewals: dict[RunWriter, asyncio.Task[None]] = {}
         self._draining = False
         self._is_deaf = False
 
@@ -81,7 +83,9 @@ class Heartbeats:
             if clock.monotonic_seconds() - last_beat >= self._settings.heartbeat_seconds:
                 last_beat = clock.monotonic_seconds()
                 await self._beat()
-            await asyncio.gather(*(self._renew(writer) for writer in self._silent()))
+            for writer in self._silent():
+                if writer not in self._renewals:
+                    self._renewals[writer] = asyncio.create_task(self._renew(writer))
             await asyncio.sleep(_TICK_SECONDS)
 
     async def drain(self) -> None:
@@ -126,3 +130,5 @@ class Heartbeats:
             _log.warning(
                 "run.renewal_failed", dispatch_id=writer.fence.dispatch_id, cause=error.code
             )
+        finally:
+            del self._renewals[writer]
