@@ -92,7 +92,7 @@ async def create_thread(
     except ArbeError as error:
         comes_again = reserved.claim is not None and isinstance(error, Unavailable)
         if not comes_again:
-            await _take_back(record, who, made, accepted)
+            await _take_back(record, who, made, accepted, reserved)
         raise
     return CreatedThread(thread=thread, created=made.created, accepted=accepted)
 
@@ -164,14 +164,34 @@ async def _require_open(record: Record, who: Caller, new: NewThread) -> None:
 
 
 async def _take_back(
-    record: Record, who: Caller, made: KeyedThread, accepted: Accepted | None
+    record: Record,
+    who: Caller,
+    made: KeyedThread,
+    accepted: Accepted | None,
+    reserved: NewId,
 ) -> None:
-    """Undo what a refused call did; a thread with a key stays if nothing stands in it."""
-    if made.created and (made.thread.key is None or accepted is not None):
+    """Undo what a refused call did.
+
+    A thread with a key stays, its work ended: whoever asked for that key meanwhile was given
+    it. So does one that a repeat of this call, which took it over, was answered.
+    """
+    is_ours = made.created and made.thread.key is None
+    if is_ours and await _is_held(record, who, reserved):
         await delete_thread.delete_thread(record, who, made.thread.id)
     elif accepted is not None:
         for dispatch_id, _ in accepted.dispatches:
             await dispatches.cancel(record, who, made.thread.id, dispatch_id)
+
+
+async def _is_held(record: Record, who: Caller, reserved: NewId) -> bool:
+    if reserved.claim is None:
+        return True
+    try:
+        async with engine.as_member(record.members, who.member_id) as connection:
+            await idempotency.hold(connection, new=reserved)
+    except Conflict:
+        return False
+    return True
 
 
 def _edges(parent: Parent) -> tuple[ThreadId | None, AgentId | None]:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -49,6 +50,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--report", type=Path, metavar="PATH", help="Markdown")
+    parser.add_argument("--strikes", type=int, default=3, help="at most, in one play: 1, 2, 3")
     parser.add_argument("--story", action="append", help="part of a name; several times")
     return parser.parse_args()
 
@@ -77,14 +79,19 @@ def _campaign(postgres_url: str, stream_url: str, options: argparse.Namespace) -
         names = [name for name in names if any(part in name for part in options.story)]
     with open_crew(postgres_url, stream_url, jobs=options.jobs) as crew:
         dry = [tally.count(result) for result in crew.act(Task(name) for name in names)]
-        tasks = [task for result in dry for task in (*singles(result), *overtaken(result))]
+        tasks = [task for result in dry for task in singles(result)]
         once = list(_acted(crew, iter(tasks), tally, options.deaths))
+        if options.strikes == 1:
+            return tally
         pairs = [task for result in once for task in followers(result)]
         chance.shuffle(pairs)
+        late = [task for result in dry for task in overtaken(result)]
         _say(f"{len(tasks)} plays with one strike, {len(pairs)} with two")
         most = int(options.deaths * (1 - _TRIPLES))
-        for _ in _acted(crew, iter(pairs), tally, most):
+        for _ in _acted(crew, chain(late, pairs), tally, most):
             pass
+        if options.strikes == 2:
+            return tally
         for _ in _acted(crew, _triples(pairs, chance), tally, options.deaths):
             pass
     return tally

@@ -1,6 +1,5 @@
 """An agent whose orders are the words of the entry it answers, one step after the other."""
 
-import asyncio
 from typing import Final, Protocol
 
 from dispatch.payloads.llm import Assistant, Chunk, ToolResult
@@ -24,11 +23,22 @@ class World(Protocol):
 
 
 async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
-    """Do as told."""
-    for number, word in enumerate(request.text.split()):
-        if word == "fail":
-            return Failed(reason="agent_error", message="as told", usage=USAGE)
-        await _obey(word, f"{request.run_id}:{number}", request, hands)
+    """Do as told, from the word after the last checkpoint on."""
+    words = request.text.removeprefix("@two ").split()
+    done = (request.checkpoint or {}).get("done", 0)
+    for number, word in enumerate(words[done:], done):
+        name = f"{request.run_id}:{number}"
+        match word:
+            case "fail":
+                return Failed(reason="agent_error", message="as told", usage=USAGE)
+            case "mark":
+                said = _message(name, {"type": "text", "text": "so far"})
+                await hands.emit(said, checkpoint={"done": number + 1})
+            case "steer":
+                for text in await hands.take_steering(number):
+                    await _obey(text, f"{name}s", request, hands)
+            case _:
+                await _obey(word, name, request, hands)
     return Completed(usage=USAGE)
 
 
@@ -51,8 +61,6 @@ async def _obey(word: str, name: str, request: TurnRequest, hands: Hands) -> Non
             await hands._writer.renew()
         case "gate":
             await play.gate()
-        case "sleep":
-            await asyncio.get_running_loop().create_future()
         case "crash":
             raise RuntimeError("as told")
         case _:

@@ -1,6 +1,7 @@
 """Plays stories with deaths at chosen steps: one play, and which plays there are."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from tests.crashes.world import World
 
 Faults = tuple[Fault, ...]
 _STORIES: Final = {story.name: story for story in STORIES}
+_NUMBER: Final = re.compile(r"\d")
 _MAX_SECONDS: Final = 60.0
 """Nobody waits in a play, so one that lasts this long hangs."""
 
@@ -107,6 +109,13 @@ def distinct(dry: Result) -> list[Task]:
     return [Task(dry.task.story, (Fault(step.number, "after"),)) for step in steps]
 
 
+def context(dry: Result, task: Task) -> tuple[str, ...]:
+    """Return the step of a play's first fault, and the three before it, without numbers."""
+    number = task.faults[0].step
+    steps = dry.steps[max(0, number - 3) : number + 1]
+    return tuple(_NUMBER.sub("", f"{step.who} {step.what}") for step in steps)
+
+
 def paused(dry: Result) -> list[Task]:
     """Return the plays in which one process is paused until all is repaired."""
     return [Task(dry.task.story, (Fault(step.number, "pause"),)) for step in dry.steps]
@@ -118,7 +127,7 @@ def overtaken(dry: Result) -> list[Task]:
         Task(dry.task.story, (Fault(step.number, "pause", step.number + later),))
         for step in dry.steps
         if step.who.startswith("worker")
-        for later in range(6, 40, 2)
+        for later in range(6 + step.number % 6, 42, 6)
     ]
 
 

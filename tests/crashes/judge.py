@@ -5,6 +5,7 @@ Reads the servers directly: streams, hashes, indexes, rows. Takes no step.
 
 from collections import Counter
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -14,11 +15,11 @@ from dispatch.models import status
 from dispatch.models.fold import fold
 from dispatch.models.state import ThreadState, to_fields
 from dispatch.payloads.chat import Chat
-from dispatch.payloads.signals import Completed, Failed, Started
+from dispatch.payloads.signals import Cancelled, Completed, Failed, Started, Steered
 from dispatch.payloads.usage import UsageTotals
 from dispatch.streams import entries, keys
 from tests.crashes.play import Play
-from tests.crashes.witness import Told
+from tests.streams.promises import Witness
 from tests.streams.scene import Read
 
 _OURS = {"arbe:test:clock", "arbe:test:ids", "arbe:test:boot"}
@@ -27,6 +28,8 @@ _OURS = {"arbe:test:clock", "arbe:test:ids", "arbe:test:boot"}
 async def judge(play: Play) -> Counter[str]:
     """Return how the dispatches ended; raises AssertionError at the first broken promise."""
     wire = play.world.doors.wire
+    if play.looks_for_threads:
+        await _find_threads(play)
     rows = await _rows(play)
     endings: Counter[str] = Counter()
     seen: Counter[str] = Counter()
@@ -46,12 +49,14 @@ async def judge(play: Play) -> Counter[str]:
             continue
         assert thread_id not in play.deleted, "what was told to be deleted is gone"
         endings += _judge_thread(play, stream, fields)
-        _judge_row(rows[thread_id], fold(stream))
+        if stream or not play.has_forgotten:
+            _judge_row(rows[thread_id], fold(stream))
         for entry in stream:
             _count(entry.payload, seen)
             intents |= _intents(entry)
-    _judge_keys(play, seen, gone=len(rows) < len(play.threads))
-    _judge_effects(play, intents, gone=len(rows) < len(play.threads))
+    is_lost = play.has_forgotten or len(rows) < len(play.threads)
+    _judge_keys(play, seen, is_lost=is_lost)
+    _judge_effects(play, intents, is_lost=is_lost)
     await _judge_indexes(play, set(rows))
     assert not play.trouble, f"raised in the background: {play.trouble}"
     for check in play.checks:
@@ -63,7 +68,7 @@ def _judge_thread(play: Play, stream: list[Read], fields: dict[str, str]) -> Cou
     state = fold(stream)
     started = [e.payload for e in stream if isinstance(e.payload, Started)]
     killed = {each.run_id for each in started if each.worker_id in play.lost_workers}
-    witness = Told(killed=killed, compacted=True).read(stream)
+    witness = Witness(killed=killed, compacted=True).read(stream)
     assert to_fields(state) == fields, "the hash is the fold of the stream"
     assert not state.has_work, "nothing is left to do"
     assert witness.ended == set(witness.births), "each dispatch has exactly one terminal"
@@ -73,21 +78,24 @@ def _judge_thread(play: Play, stream: list[Read], fields: dict[str, str]) -> Cou
         word = _ending(entry.payload)
         if word:
             endings[word] += 1
-            _judge_failure(entry.payload, witness, attempts)
+            _judge_failure(play, entry.payload, witness, attempts)
     return endings
 
 
-def _judge_failure(payload: payloads.Payload, witness: Told, attempts: Counter[str]) -> None:
+def _judge_failure(
+    play: Play, payload: payloads.Payload, witness: Witness, attempts: Counter[str]
+) -> None:
     if not isinstance(payload, Failed):
         return
     if payload.reason == "orphaned":
-        assert payload.dispatch_id in witness.effects, "orphaned: only after a visible effect"
+        assert payload.dispatch_id in witness.spoiled, "orphaned: only after a visible effect"
     elif payload.reason == "attempts_exhausted":
         tried = attempts[payload.dispatch_id]
         most = witness.births[payload.dispatch_id].max_attempts
         assert tried >= most, "every attempt was made"
     else:
-        allowed = {"agent_error", "interrupted"}
+        allowed = {"agent_error", "interrupted", "no_progress"}
+        allowed |= {"stream_rollback"} if play.has_forgotten else set()
         assert payload.reason in allowed, f"nobody failed it so: {payload.reason}"
 
 
@@ -97,10 +105,12 @@ def _ending(payload: payloads.Payload) -> str:
             return "completed"
         case Failed(reason=reason):
             return f"failed {reason}"
+        case Cancelled(reason=reason):
+            return f"cancelled {reason}"
+        case Steered():
+            return "steered"
         case _:
-            reason = getattr(payload, "reason", None)
-            word = payloads.type_of(payload)
-            return f"cancelled {reason}" if word == "signal.dispatch.cancelled" else ""
+            return ""
 
 
 def _judge_row(row: dict[str, Any], state: ThreadState) -> None:
@@ -127,19 +137,20 @@ def _intents(entry: Read) -> set[tuple[str, str]]:
     return {(run_id, each["id"]) for each in content if each["type"] == "toolCall"}
 
 
-def _judge_keys(play: Play, seen: Counter[str], *, gone: bool) -> None:
+def _judge_keys(play: Play, seen: Counter[str], *, is_lost: bool) -> None:
     for key, is_heard in play.posted.items():
-        least = 1 if is_heard and not gone else 0
+        least = 1 if is_heard and not is_lost else 0
         assert least <= seen[key] <= 1, "one entry per key, and what was answered stands"
 
 
-def _judge_effects(play: Play, intents: set[tuple[str, str]], *, gone: bool) -> None:
+def _judge_effects(play: Play, intents: set[tuple[str, str]], *, is_lost: bool) -> None:
     times = Counter(
         (dispatch_id, call.partition(":")[2]) for dispatch_id, _, call in play.effects
     )
-    assert all(count == 1 for count in times.values()), "an effect happens at most once"
+    once = play.may_repeat or all(count == 1 for count in times.values())
+    assert once, "an effect happens at most once"
     for _, run_id, call in play.effects:
-        assert gone or (run_id, call) in intents, "an intent stands before its effect"
+        assert is_lost or (run_id, call) in intents, "an intent stands before its effect"
 
 
 async def _judge_indexes(play: Play, living: set[ThreadId]) -> None:
@@ -158,6 +169,13 @@ async def _judge_indexes(play: Play, living: set[ThreadId]) -> None:
         "select count(*) from deletions where done_at is null"
     )
     assert (await found.fetchone()) == (0,), "no deletion is owed"
+
+
+async def _find_threads(play: Play) -> None:
+    for name in await play.world.doors.wire.call("KEYS", "arbe-thread-*"):
+        thread_id = ThreadId(UUID(name.decode().removeprefix("arbe-thread-")))
+        if thread_id not in play.threads:
+            play.threads.append(thread_id)
 
 
 async def _rows(play: Play) -> dict[ThreadId, dict[str, Any]]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
 
+import httpx
+
 from dispatch import ids
 from dispatch.errors import ArbeError
 from dispatch.ids import ThreadId, WorkerId
@@ -65,6 +67,12 @@ class Play:
     """Idempotency key → whether the client heard that its entry was accepted."""
     lost_workers: set[str] = field(default_factory=set)
     """Worker processes that died or were paused: their runs may be ended at once."""
+    may_repeat: bool = False
+    """The agent said that its effects may happen again."""
+    has_forgotten: bool = False
+    """Redis has: what was answered may be gone, with a word about it on the stream."""
+    looks_for_threads: bool = False
+    """Threads are made by requests whose answers may be lost: they are found in the end."""
     trouble: list[str] = field(default_factory=list)
     """What background tasks and callbacks raised that was no death and no refusal."""
     checks: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
@@ -90,6 +98,16 @@ class Play:
     async def gate(self) -> None:
         self._at_gate.set()
         await self._gate.wait()
+
+    def expect_rows(self, column: str, value: str) -> None:
+        """Let there be one thread with this value in the end."""
+
+        async def check() -> None:
+            query = f"select count(*) from threads where {column} = %s"  # noqa: S608 - ours
+            found = await self.world.admin.execute(query, [value])
+            assert await found.fetchone() == (1,), "one call makes one thread"
+
+        self.checks.append(check)
 
     # --- setting -----------------------------------------------------------------------------
 
@@ -148,6 +166,29 @@ class Play:
             self.posted[key] = True
         return heard
 
+    async def post_thread_over_http(self, **body: str) -> httpx.Response:
+        """Make a thread by the API, under a key; repeat the call until it is answered."""
+        key = new_key()
+        headers = {"Idempotency-Key": key, "Authorization": f"Bearer {self.world.token}"}
+
+        async def post(record: Record) -> httpx.Response:
+            self.world.app.state.record = record
+            transport = httpx.ASGITransport(self.world.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
+                return await http.post(
+                    "/v1/threads", json={**body, "tags": [key]}, headers=headers
+                )
+
+        self.posted[key], self.looks_for_threads = False, True
+        answer: httpx.Response = await self.client(post)
+        while answer.json().get("reason") == "key_in_use":
+            await self.pass_seconds(self.world.settings.idempotency_lease_seconds)
+            answer = await self.client(post)
+        if answer.status_code == httpx.codes.CREATED:
+            self.posted[key] = True
+            self.expect_rows("tags[1]", key)
+        return answer
+
     async def workers(self) -> None:
         """Let workers take what is hinted, until nothing is."""
         while self.world.doors.broker.hints:
@@ -180,6 +221,16 @@ class Play:
             life.also(life.heartbeats.drain())
             self._note_end(life, heard=await life.until_answer_or_end())
         self._gate.set()
+
+    async def beat(self, life: Life | None) -> None:
+        """Let a worker and its runs say that they live."""
+        if life is not None and not life.gone.is_set():
+            heartbeats = life.heartbeats
+            signs = [heartbeats._beat(), *(each.renew() for each in heartbeats._writers)]
+            said = asyncio.gather(*map(life.also, signs), return_exceptions=True)
+            gone = asyncio.ensure_future(life.gone.wait())
+            await asyncio.wait({said, gone}, return_when=asyncio.FIRST_COMPLETED)
+            gone.cancel()
 
     async def keeper(self, *sweeps: Any) -> bool:
         """Run some sweeps once, as the timetable does; tell whether they came to their end."""
@@ -238,7 +289,29 @@ class Play:
         """Let time pass for Redis, and for what Postgres keeps times of."""
         clock = self.world.doors.clock
         await clock.set(clock.now_ms + int(seconds * 1000))
-        await self.world.age_cancellations(seconds)
+        await self.world.age(seconds)
+
+    # --- servers -----------------------------------------------------------------------------
+
+    async def redis_starts_anew(self) -> None:
+        """Restart Redis, which has everything on disk."""
+        await self.world.doors.clock.restart_redis()
+
+    async def redis_writes_its_file(self) -> dict[bytes, bytes]:
+        """Return what Redis would find if it lost all that comes after this."""
+        wire = self.world.doors.wire
+        return {name: await wire.call("DUMP", name) for name in await wire.call("KEYS", "*")}
+
+    async def redis_forgets(self, remembered: dict[bytes, bytes] | None = None) -> None:
+        """Restart Redis with what it remembers: nothing, or what it once wrote."""
+        wire, self.has_forgotten = self.world.doors.wire, True
+        next_id = await wire.call("GET", "arbe:test:ids")
+        await wire.call("FLUSHDB")
+        for name, value in (remembered or {}).items():
+            await wire.call("RESTORE", name, 0, value)
+        # Real ids are made of the time of day, which goes on.
+        await wire.call("SET", "arbe:test:ids", next_id)
+        await self.world.doors.clock.restart_redis()
 
     # --- what the processes do ---------------------------------------------------------------
 

@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any, Final
 from unittest import mock
 
 import psycopg
+from fastapi import FastAPI
 from pydantic import SecretStr
 
-from dispatch import ids
+from dispatch.api.app import create_app
 from dispatch.config import Settings
-from dispatch.ids import ThreadId
+from dispatch.ids import ThreadId, new_run_id
 from dispatch.models.houses import Agent, Caller
 from dispatch.operations import authorize
 from dispatch.operations.record import Record
@@ -23,7 +25,17 @@ from tests.crashes.doors import Doors
 from tests.stores.factories import address
 from workers.agents import registry
 
-_THREADS_AT_ONCE = 50
+_THREADS_AT_ONCE: Final = 50
+_AGENTS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("one", {}),
+    ("two", {"maxAttempts": 2}),
+    ("three", {"repeatable": True}),
+)
+_HELD: Final = (
+    ("cancellations", "due_at", "done_at is null"),
+    ("idempotency", "claimed_until", "status is null"),
+)
+"""Rows with times of Postgres's clock in them: table, column, which of them."""
 
 
 @dataclass
@@ -34,7 +46,10 @@ class World:
     doors: Doors
     admin: psycopg.AsyncConnection
     who: Caller
-    agents: tuple[Agent, Agent]
+    token: str
+    agents: list[Agent]
+    app: FastAPI
+    """The API, for whichever record its state holds."""
     record: Record
     """For setting the stage; its steps are nobody's."""
     _threads: list[ThreadId] = field(default_factory=list)
@@ -57,6 +72,11 @@ class World:
         await self.doors.wire.call("FLUSHDB")
         self.doors.broker.hints.clear()
 
+    async def forget_direct(self, agent: Agent) -> None:
+        """Let nobody have talked to an agent directly."""
+        await self.admin.execute("delete from threads where parent_agent_id = %s", [agent.id])
+        await self.admin.execute("delete from deletions")
+
     async def owes_cancellations(self) -> bool:
         """Tell whether a cancel of many dispatches is not done."""
         found = await self.admin.execute(
@@ -64,13 +84,14 @@ class World:
         )
         return (await found.fetchone()) == (True,)
 
-    async def age_cancellations(self, seconds: float) -> None:
-        """Let Postgres's clock have gone on, for who holds a cancel."""
-        await self.admin.execute(
-            "update cancellations set due_at = due_at - make_interval(secs => %s)"
-            " where done_at is null",
-            [seconds],
-        )
+    async def age(self, seconds: float) -> None:
+        """Let Postgres's clock have gone on, for who holds a cancel or a keyed call."""
+        for table, column, where in _HELD:
+            await self.admin.execute(
+                f"update {table} set {column} = {column} - make_interval(secs => %s)"  # noqa: S608
+                f" where {where}",
+                [seconds],
+            )
 
     async def forget(self) -> None:
         """Leave no row of a broken play behind that a sweep of the next would find."""
@@ -119,24 +140,26 @@ def _settings(database_url: str, stream_url: str) -> Settings:
 async def _furnish(settings: Settings, doors: Doors, admin: psycopg.AsyncConnection) -> World:
     record = Record(settings)
     await doors.load_scripts()
-    digest = authorize.digest(str(ids.uuid7()))
+    token = f"arbe_owner_{new_run_id()}"
     async with engine.as_nobody(record.members) as connection:
         founded = await houses.create(
-            connection, name="Casa", owner_name="Ada", token_name="t", digest=digest
+            connection,
+            name="Casa",
+            owner_name="Ada",
+            token_name="t",
+            digest=authorize.digest(token),
         )
-    member = founded.owner
+    member, house_id = founded.owner, founded.house.id
     async with engine.as_member(record.members, member.id) as connection:
-        first, second = [
+        made = [
             await agents.insert(
                 connection,
-                house_id=founded.house.id,
+                house_id=house_id,
                 handle=handle,
                 runner=scripted.NAME,
                 config=config,
             )
-            for handle, config in (("one", {}), ("two", {"maxAttempts": 2}))
+            for handle, config in _AGENTS
         ]
-    who = Caller(
-        member_id=member.id, house_id=founded.house.id, role=member.role, name=member.name
-    )
-    return World(settings, doors, admin, who, (first, second), record)
+    who = Caller(member_id=member.id, house_id=house_id, role=member.role, name=member.name)
+    return World(settings, doors, admin, who, token, made, create_app(settings), record)

@@ -1,0 +1,14 @@
+"""The stories: straight ways through the product, acted with every death in every place."""
+
+from typing import Final
+
+from tests.crashes.stories import busy, endings, forgetting, people, turns
+from tests.crashes.stories.story import Story
+
+STORIES: Final[tuple[Story, ...]] = (
+    *turns.STORIES,
+    *busy.STORIES,
+    *endings.STORIES,
+    *people.STORIES,
+    *forgetting.STORIES,
+)
