@@ -33,8 +33,9 @@ check: $(DEV) ## lint, formatting, both type checkers, import rules
 bench: $(DEV) ## measure against floors of the same run; writes bench.json
 	$(BIN)/python -m tests.bench
 
-chaos: $(DEV) ## kill and hurt a whole system at random, then check every promise; ARGS="--help"
+chaos: $(DEV) ## hurt a whole system at random (ARGS="--help"), let processes die at every step (CRASHES="--help")
 	$(BIN)/python -m tests.chaos $(ARGS)
+	$(BIN)/python -m tests.crashes $(CRASHES)
 
 lock: $(DEV) ## choose the newest versions that pyproject.toml allows and lock them
 	$(COMPILE) --upgrade --extra embedded --group build -o requirements.lock

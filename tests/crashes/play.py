@@ -255,34 +255,32 @@ class Play:
             await self._repair()
 
     async def _repair(self) -> None:
+        """Let workers and sweeps act as long as there is something for them to do."""
         for _ in range(_MAX_ROUNDS):
             await self.workers()
-            await self._pass_time()
-            if not await self.keeper() or await self._is_something_left():
-                continue
-            if await self.keeper(prune) and not await self._is_something_left():
+            next_ms = await self._next_ms()
+            if next_ms is not None:
+                await self.pass_seconds((next_ms - self.world.doors.clock.now_ms) / 1000)
+                await self.keeper()
+            elif await self.world.waits_for("prune"):
+                await self.keeper(prune)
+            elif not self.world.doors.broker.hints:
                 return
         raise Violation("stuck: never at rest")
 
-    async def _is_something_left(self) -> bool:
-        return bool(self.world.doors.broker.hints) or await self._next_ms() is not None
-
-    async def _pass_time(self) -> None:
-        next_ms = await self._next_ms()
-        if next_ms is not None:
-            await self.pass_seconds((next_ms - self.world.doors.clock.now_ms) / 1000)
-
     async def _next_ms(self) -> int | None:
-        """Return when there is something to do for a keeper; None: never."""
+        """Return when there is something to do for the sweeps that come often; None: never."""
         clock, wire = self.world.doors.clock, self.world.doors.wire
-        workers = await wire.call("ZRANGE", keys.WORKERS, 0, 0)
+        workers, due, is_dirty = await asyncio.gather(
+            wire.call("ZRANGE", keys.WORKERS, 0, 0),
+            wire.call("ZRANGE", keys.DUE, 0, 0, "WITHSCORES"),
+            wire.call("EXISTS", keys.DIRTY),
+        )
         if workers:
             return clock.now_ms + int(self.world.settings.worker_dead_seconds * 1000) + 1
-        due = await wire.call("ZRANGE", keys.DUE, 0, 0, "WITHSCORES")
         if due:
             return max(int(due[0][1]), clock.now_ms) + 1
-        is_dirty = await wire.call("EXISTS", keys.DIRTY)
-        is_owed = is_dirty or await self.world.owes_cancellations()
+        is_owed = is_dirty or await self.world.waits_for("cancellations")
         return clock.now_ms + _OWED_MS if is_owed else None
 
     async def pass_seconds(self, seconds: float) -> None:

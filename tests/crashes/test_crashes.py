@@ -43,7 +43,7 @@ def test_a_death_at_any_step_loses_nothing_and_doubles_nothing(
     deaths = distinct(dry)
     new = {context(dry, task): task for task in deaths if context(dry, task) not in known}
     known.update(new)
-    all_well(acting, [Task(story), *new.values(), *chance(story).sample(deaths, 4)])
+    all_well(acting, [Task(story), *new.values(), *chance(story).sample(deaths, 3)])
 
 
 @pytest.mark.parametrize("story", NAMES)
@@ -51,8 +51,9 @@ def test_a_second_strike_while_the_first_is_repaired_changes_nothing(
     acting: Acting, story: str
 ) -> None:
     dry = acting(Task(story))
-    for first in chance(story).sample([*distinct(dry), *paused(dry)], 2):
-        all_well(acting, chance(story).sample(followers(acting(first)), 2))
+    first = chance(story).choice([*distinct(dry), *paused(dry)])
+    later = followers(acting(first))
+    all_well(acting, chance(story).sample(later, min(2, len(later))))
 
 
 @pytest.mark.parametrize("story", NAMES)
@@ -60,7 +61,7 @@ def test_a_process_that_was_paused_and_wakes_late_does_no_harm(
     acting: Acting, story: str
 ) -> None:
     dry = acting(Task(story))
-    all_well(acting, chance(story).sample([*paused(dry), *overtaken(dry)], 3))
+    all_well(acting, chance(story).sample([*paused(dry), *overtaken(dry)], 2))
 
 
 @pytest.mark.parametrize("name", MUTANTS)

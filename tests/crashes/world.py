@@ -31,6 +31,11 @@ _AGENTS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     ("two", {"maxAttempts": 2}),
     ("three", {"repeatable": True}),
 )
+_WAITING: Final = {
+    "cancellations": "select exists (select from cancellations where done_at is null)",
+    "prune": "select exists (select from threads where status = 'running')"
+    " or exists (select from deletions where done_at is null)",
+}
 _HELD: Final = (
     ("cancellations", "due_at", "done_at is null"),
     ("idempotency", "claimed_until", "status is null"),
@@ -77,12 +82,10 @@ class World:
         await self.admin.execute("delete from threads where parent_agent_id = %s", [agent.id])
         await self.admin.execute("delete from deletions")
 
-    async def owes_cancellations(self) -> bool:
-        """Tell whether a cancel of many dispatches is not done."""
-        found = await self.admin.execute(
-            "select exists (select from cancellations where done_at is null)"
-        )
-        return (await found.fetchone()) == (True,)
+    async def waits_for(self, sweep: str) -> bool:
+        """Tell whether a sweep that looks at rows would find any."""
+        found = await self.admin.execute(_WAITING[sweep])
+        return await found.fetchone() == (True,)
 
     async def age(self, seconds: float) -> None:
         """Let Postgres's clock have gone on, for who holds a cancel or a keyed call."""

@@ -4,6 +4,7 @@ from typing import Final
 
 from tests.crashes.play import Play
 from tests.crashes.stories.story import Story
+from workers.sweeps import cancellations, prune, reconcile, redeliver
 
 TOOL: Final = "chunk tool beat say"
 
@@ -65,6 +66,16 @@ async def repeatable(play: Play) -> None:
     await play.workers()
 
 
+async def swept(play: Play) -> None:
+    """Every sweep comes by in the middle of a turn, and finds nothing to do."""
+    thread_id = await play.open_thread()
+    await play.post(thread_id, "say gate say", key="first")
+    worker = await play.worker_to_gate()
+    await play.keeper(redeliver, reconcile, cancellations, prune)
+    await play.let_through(worker)
+    await play.workers()
+
+
 STORIES: Final = (
     Story("turn", turn, {"completed": 1}),
     Story("turn, poster goes away", turn, {"completed": 1}, insists=False),
@@ -74,5 +85,6 @@ STORIES: Final = (
     Story("queue behind a failure", queue, {"failed agent_error": 1, "completed": 1}),
     Story("agent's error", error_without_a_word, {"failed agent_error": 1}),
     Story("turn with checkpoints", checkpoints, {"completed": 1}),
+    Story("turn with sweeps in it", swept, {"completed": 1}),
     Story("turn that may be repeated", repeatable, {"completed": 1}),
 )
