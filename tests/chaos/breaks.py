@@ -20,7 +20,6 @@ BREAKS: Final[dict[str, list[tuple[str, str, str]]]] = {
     "effects": [("expire", "not found[10] or limits.repeatable", "true")],
     "key": [("accept", "if known then", "if false then")],
     "due": [("accept", "redis.call('ZADD', due, now + ARGV[6], due_member(lane))", "")],
-    "tombstone": [("delete", "redis.call('HSET', state, 'deleted', now_ms())", "")],
 }
 """Name → (script, a piece of its text that stands there once, what stands there instead)."""
 

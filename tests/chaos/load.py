@@ -97,7 +97,9 @@ class Load:
         self.books.threads[book.thread_id] = book
         return book
 
-    async def post(self, book: Book, text: str, *, when_busy: str | None = None) -> Post:
+    async def post(
+        self, book: Book, text: str, *, when_busy: str | None = None, is_twice: bool = False
+    ) -> Post:
         """Post one entry; what becomes of it stands in the books."""
         post = Post(book.thread_id, secrets.token_hex(8), text)
         book.posts.append(post)
@@ -109,7 +111,14 @@ class Load:
             )
 
         try:
-            _accepted(post, await self.doors.insist(try_once))
+            if is_twice:
+                # The same key at both doors at once: one entry, two answers.
+                answers = await asyncio.gather(*(self.doors.insist(try_once) for _ in range(2)))
+                if answers[0]["entry"] != answers[1]["entry"]:
+                    self.books.refusals.append(f"one key, two entries: {answers}")
+            else:
+                answers = [await self.doors.insist(try_once)]
+            _accepted(post, answers[0])
         except ArbeError as error:
             post.refusal = error.code
             if not _was_to_be_expected(error, book, when_busy):

@@ -18,6 +18,7 @@ _MAX_POSTS: Final = 20
 """Per thread; some have enough after three, so that also a short round retires threads."""
 _PAUSE_SECONDS: Final = 0.4
 _CHANGES_MIND: Final = 0.2
+_TWICE: Final = 0.1
 _DELETE: Final = 0.4
 """Of the threads that have had their posts; the rest is read at the end."""
 _KINDS: Final[tuple[ThreadKind, ...]] = (
@@ -59,7 +60,8 @@ class Poster:
             self.mine.append(await self._open_thread())
         book = self.dice.choice(self.mine)
         text = self.load.orders.make(book.kind, self.dice)
-        post = await self.load.post(book, text, when_busy=self.dice.choice(_WHEN_BUSY))
+        when_busy, is_twice = self.dice.choice(_WHEN_BUSY), self.dice.random() < _TWICE
+        post = await self.load.post(book, text, when_busy=when_busy, is_twice=is_twice)
         # What was only written down woke nobody: there is nothing to take back.
         if post.dispatches and self.dice.random() < _CHANGES_MIND:
             await self._change_mind(book, post)
