@@ -11,6 +11,7 @@ Not guaranteed: order between calls of different callers.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
@@ -25,6 +26,7 @@ from redis.exceptions import (
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from dispatch import clock
 from dispatch.errors import Unavailable
 
 Argument = str | bytes | int | float
@@ -72,6 +74,8 @@ class _Call:
 class Connection:
     """The micro-batched door to one Redis. Make it inside a running loop; close it after."""
 
+    _disturbed_at: float | None = None
+
     def __init__(self, url: str, *, timeout_seconds: float) -> None:
         # redis-py's types are partly unknown: what comes from it is Any until `_settle`.
         library: Any = ConnectionPool
@@ -103,6 +107,13 @@ class Connection:
             self._flusher = asyncio.create_task(self._flush())
         return await future
 
+    @property
+    def undisturbed_seconds(self) -> float:
+        """Return how long ago a call last had no answer; infinity: none ever."""
+        if self._disturbed_at is None:
+            return math.inf
+        return clock.monotonic_seconds() - self._disturbed_at
+
     async def boot(self) -> str:
         """Return the `run_id` of the server as of the last connection to it.
 
@@ -130,6 +141,7 @@ class Connection:
         try:
             replies = await self._replies(batch)
         except (RedisError, OSError) as error:
+            self._disturbed_at = clock.monotonic_seconds()
             for call in batch:
                 _settle(call.future, error)
             return

@@ -3,6 +3,7 @@
 `expire` decides by Redis's clock and is safe at any time, by anybody, any number of times.
 """
 
+import asyncio
 from typing import Literal
 from uuid import UUID
 
@@ -108,8 +109,10 @@ async def leave(connection: Connection, worker_id: WorkerId) -> None:
 async def list_dead_workers(
     connection: Connection, *, dead_after_seconds: float, limit: int
 ) -> list[WorkerId]:
-    """Return worker processes that did not beat for that long."""
+    """Return worker processes that did not beat for that long, though they could be heard."""
     now = await now_ms(connection)
+    if not await _heard_for(connection, dead_after_seconds, now=now):
+        return []
     found = await connection.call(
         "ZRANGEBYSCORE",
         keys.WORKERS,
@@ -139,10 +142,31 @@ async def is_dead(
     """Tell whether a worker process has beaten before and then stopped for that long.
 
     One that is not in the index is not known dead: it left by itself, or the index was lost;
-    its runs end with their leases.
+    its runs end with their leases. Nor is one that could not be heard: see `_heard_for`.
     """
-    last = await beat_at(connection, worker_id)
-    return last is not None and await now_ms(connection) - last > dead_after_seconds * 1000
+    last, now = await asyncio.gather(beat_at(connection, worker_id), now_ms(connection))
+    if last is None or now - last <= dead_after_seconds * 1000:
+        return False
+    return await _heard_for(connection, dead_after_seconds, now=now)
+
+
+async def _heard_for(connection: Connection, seconds: float, *, now: int) -> bool:
+    """Tell whether a worker that lives must have been heard within that time.
+
+    After an outage of Redis every last beat is old, and a restored file may hold older ones
+    still. Silence counts from the first look under this start of the server, and only for a
+    process that had no trouble itself to reach it meanwhile.
+    """
+    if connection.undisturbed_seconds < seconds:
+        return False
+    boot = await connection.boot()
+    known = await connection.call("GET", keys.WATCH)
+    known_boot, _, since = known.decode().partition(" ") if known is not None else ("", "", "0")
+    if known_boot != boot:
+        # Never written before: the workers known here were heard by this start of the server.
+        since = "0" if known is None else str(now)
+        await connection.call("SET", keys.WATCH, f"{boot} {since}")
+    return now - int(since) > seconds * 1000
 
 
 async def beat_at(connection: Connection, worker_id: WorkerId | None) -> int | None:

@@ -1,7 +1,6 @@
 """When which worker process beat, as the record's own index said at each look."""
 
 import asyncio
-from bisect import bisect_right
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -21,6 +20,8 @@ class BeatWatch:
     url: str
     beats: dict[str, list[int]] = field(default_factory=dict)
     """Worker id → Unix ms of its beats."""
+    away: list[tuple[int, int]] = field(default_factory=list)
+    """From when to when there was no Redis, in Unix ms."""
     _task: "asyncio.Task[None] | None" = None
 
     def start(self) -> None:
@@ -39,13 +40,17 @@ class BeatWatch:
         Args: slack_ms: how long a keeper's finding may have been on its way to Redis.
         """
         beats = self.beats.get(worker_id, [])
-        first = bisect_right(beats, at_ms - slack_ms)
-        last = bisect_right(beats, at_ms)
-        # The beats around the window, with the moment itself as the end of the last silence.
-        seen = [*beats[max(first - 1, 0) : last], at_ms]
-        if first == 0:
+        if not beats or beats[0] > at_ms - slack_ms:
             return True
-        return any(later - earlier >= silent_ms for earlier, later in pairwise(seen))
+        # Silence while Redis is away counts for nothing, and not on top of what comes after.
+        marks = sorted([*beats, *(ms for window in self.away for ms in window), at_ms])
+        return any(
+            later - earlier >= silent_ms
+            for earlier, later in pairwise(marks)
+            if later > at_ms - slack_ms
+            and earlier < at_ms
+            and (earlier, later) not in self.away
+        )
 
     async def _look_for_ever(self) -> None:
         connection = Connection(self.url, timeout_seconds=1.0)

@@ -72,6 +72,12 @@ class Judge:
 
     def _cases(self, everything: Everything) -> Iterator[Case]:
         effects = journal.read(self.stage.journal)
+        gone, back = (
+            [event.at_ms for event in self.log.of(word) if event.target == "redis"]
+            for word in ("ended", "ready")
+        )
+        # Its first coming ended nothing.
+        self.beats.away = list(zip(gone, back[1:], strict=False))
         times = Times(
             self.beats,
             worker_dead_ms=int(float(CLOCKS["ARBE_WORKER_DEAD_SECONDS"]) * 1000),

@@ -171,3 +171,13 @@ def test_a_worker_counts_as_silent_only_if_its_beats_say_so(beats, *, was_silent
     watch = BeatWatch("", {WORKER: list(beats)})
     found = watch.was_silent(WORKER, at_ms=50_000, silent_ms=3000, slack_ms=15_000)
     assert found is was_silent
+
+
+def test_nobody_is_silent_while_redis_is_away() -> None:
+    beats = [*range(0, 40_000, 500), *range(52_500, 60_000, 500)]
+    watch = BeatWatch("", {WORKER: beats}, away=[(40_000, 50_000)])
+    times = {"silent_ms": 3000, "slack_ms": 15_000}
+    assert not watch.was_silent(WORKER, at_ms=50_100, **times)
+    assert not watch.was_silent(WORKER, at_ms=52_900, **times)
+    watch.away = []
+    assert watch.was_silent(WORKER, at_ms=50_100, **times)

@@ -22,7 +22,7 @@ from tests.crashes.play import Play
 from tests.streams.promises import Witness
 from tests.streams.scene import Read
 
-_OURS = {"arbe:test:clock", "arbe:test:ids", "arbe:test:boot"}
+_OURS = {"arbe:test:clock", "arbe:test:ids", "arbe:test:boot", keys.WATCH}
 
 
 async def judge(play: Play) -> Counter[str]:

@@ -93,6 +93,13 @@ class CountedConnection:
         with self._gate.counted():
             return await self._connection.call(*arguments)
 
+    async def boot(self) -> str:
+        return await self._connection.boot()
+
+    @property
+    def undisturbed_seconds(self) -> float:
+        return self._connection.undisturbed_seconds
+
 
 class Steps:
     """One process that runs one operation."""
