@@ -97,7 +97,8 @@ class Process:
 
     def stop(self) -> None:
         """Leave the record in order and stop the loop."""
-        self._leaving.begin(within_seconds=leaving.LEAVE_SECONDS, code=0)
+        drain_seconds = self.settings.drain_seconds if self.heartbeats.run_count else 0.0
+        self._leaving.begin(within_seconds=drain_seconds + leaving.LEAVE_SECONDS, code=0)
         try:
             self.run(self._close())
         except ArbeError as error:
@@ -143,6 +144,9 @@ class Process:
         await self.heartbeats.drain()
 
     async def _close(self) -> None:
+        if self.heartbeats.run_count:
+            # Celery ended by itself: our runs are kept alive until each has its end.
+            await self.heartbeats.drain()
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)

@@ -40,6 +40,7 @@ app.conf.update(
         for name in settings.queues.split(",")
     ],
     task_create_missing_queues=True,
+    beat_scheduler="workers.ticker:Ticker",
     beat_schedule={
         entry.name: {
             "task": entry.task,

@@ -64,9 +64,11 @@ class Case:
         born_ms = UUID(self.thread_id).int >> 80
         known = [*self.told.ids, *(post.entry_id for post in self.book.posts)]
         known += [entry_id for seen in self.seen for _, entry_id in seen.durable]
-        last_ms = max((int(entry_id[:15]) for entry_id in known if entry_id), default=born_ms)
+        told_ms = [int(entry_id[:15]) for entry_id in known if entry_id]
+        # The id is made by the clock of a process, which the storm may have set wrong.
+        first_ms, last_ms = min([born_ms, *told_ms]), max(told_ms, default=born_ms)
         return any(
-            born_ms <= window.last_ms and window.first_ms <= last_ms + _LAST_WORDS_MS
+            first_ms <= window.last_ms and window.first_ms <= last_ms + _LAST_WORDS_MS
             for window in self.times.forgotten
         )
 

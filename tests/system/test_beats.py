@@ -73,3 +73,17 @@ async def test_a_saturated_worker_takes_the_next_hint_when_a_turn_ends(
         for end, next_start in zip(sorted(ended), sorted(started)[1:], strict=False)
     ]
     assert statistics.median(pauses) < 150
+
+
+async def test_a_beat_starts_whatever_a_killed_one_left_in_its_file(
+    casa: Casa, processes: Processes
+) -> None:
+    lost = await casa.dm()
+    await casa.post(lost, "hello")
+    await brokers.lose_the_hints(casa.record.settings)
+    for suffix in ("", ".dat", ".dir", ".bak", ".db"):
+        (processes.folder / f"beat-1{suffix}").write_bytes(b"\x80\x05cut off")
+    processes.start_worker(**KEEPER_OFF)
+    beat = processes.start_beat()
+    await casa.wait(lost, lambda types: COMPLETED in types)
+    assert beat.poll() is None
