@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import sys
@@ -38,7 +39,9 @@ def main() -> None:
     if options.report:
         command = f"python -m tests.crashes --deaths {options.deaths} --seed {options.seed}"
         text = tally.report(seed=options.seed, command=command, seconds=seconds)
-        options.report.write_text(text)
+        options.report.with_suffix(".md").write_text(text)
+        detail = json.dumps(tally.detail(), indent=1)
+        options.report.with_suffix(".json").write_text(f"{detail}\n")
     for result in tally.violations:
         _say("\n".join(told(result)))
     sys.exit(1 if tally.violations else 0)
@@ -49,7 +52,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--deaths", type=int, default=12_000, help="stop when so many died")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--report", type=Path, metavar="PATH", help="Markdown")
+    parser.add_argument("--report", type=Path, metavar="PATH", help="writes PATH.md, PATH.json")
     parser.add_argument("--strikes", type=int, default=3, help="at most, in one play: 1, 2, 3")
     parser.add_argument("--story", action="append", help="part of a name; several times")
     return parser.parse_args()

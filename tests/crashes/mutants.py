@@ -8,7 +8,7 @@ from unittest import mock
 import sqlalchemy as sa
 
 from dispatch.operations import prune
-from dispatch.stores.postgres import thread_statements
+from dispatch.stores.postgres import idempotency, thread_statements
 from tests.crashes.campaign import Result, Task, distinct, overtaken, paused
 from tests.crashes.world import World
 from workers.sweeps import redeliver
@@ -63,6 +63,15 @@ async def _no_hint_is_rung_again(_world: World) -> AsyncIterator[None]:
         yield
 
 
+@asynccontextmanager
+async def _a_slept_claim_is_held(_world: World) -> AsyncIterator[None]:
+    async def hold(*_: object, **__: object) -> None:
+        """Say that the claim is still ours."""
+
+    with mock.patch.object(idempotency, "hold", hold):
+        yield
+
+
 MUTANTS: Final = {
     "repeat_after_effects": Mutant(
         "turn", distinct, _script("expire", "not found[10] or limits.repeatable", "true")
@@ -87,6 +96,17 @@ MUTANTS: Final = {
     "delete_without_a_note": Mutant("delete while running", distinct, _no_deletion_is_noted),
     "leave_deletions_half_done": Mutant(
         "delete, caller goes away", distinct, _deletions_are_left
+    ),
+    "tell_no_row_of_a_cancel": Mutant(
+        "cancel before the start", distinct, _script("cancel", "mark_dirty(KEYS[4])", "")
+    ),
+    "trust_a_redis_that_forgot": Mutant(
+        "Redis forgets an end",
+        distinct,
+        _script("revalidate", "found[1] and newest() >= witness", "found[1]"),
+    ),
+    "make_a_row_after_the_claim": Mutant(
+        "thread by HTTP under a key", paused, _a_slept_claim_is_held
     ),
     "let_rows_go_back": Mutant("one turn after the other", paused, _rows_go_back),
     "ring_no_lost_hint_again": Mutant("turn", distinct, _no_hint_is_rung_again),

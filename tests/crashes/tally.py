@@ -84,14 +84,21 @@ class Tally:
         for story, steps in self.steps.items():
             for ended, count in self.endings[story].most_common():
                 lines.append(f"| {story} | {len(steps)} | {ended} | {count} |")
-        for story in self.points:
-            lines += ["", f"## One strike: {story}", "", "| step | |", "| --- | --- |"]
-            for step, outcomes in self.points[story].items():
-                lines.append(f"| {step} | {'; '.join(sorted(outcomes))} |")
         for result in self.violations:
             lines += ["", f"## Violation: {result.violation}", "", "```text"]
             lines += [*told(result), "```"]
         return "\n".join(lines) + "\n"
+
+    def detail(self) -> dict[str, object]:
+        """Return, of each story, its steps and how it ended after one strike at each."""
+        return {
+            story: {
+                "steps": steps,
+                "endings": self.endings[story],
+                "after one strike": self.points[story],
+            }
+            for story, steps in self.steps.items()
+        }
 
 
 def told(result: Result) -> list[str]:
