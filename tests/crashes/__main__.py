@@ -115,11 +115,10 @@ def _acted(crew: Crew, tasks: Iterator[Task], tally: Tally, deaths: int) -> Iter
 def _triples(pairs: list[Task], chance: random.Random) -> Iterator[Task]:
     """Return pairs with a third death somewhere after the second, for ever."""
     while pairs:
-        story, faults = chance.choice(pairs)
-        third = Fault(
-            faults[-1].step + chance.randint(1, 40), chance.choice(["before", "after"])
-        )
-        yield Task(story, (*faults, third))
+        pair = chance.choice(pairs)
+        step = pair.faults[-1].step + chance.randint(1, 40)
+        third = Fault(step, chance.choice(["before", "after"]))
+        yield pair._replace(faults=(*pair.faults, third))
 
 
 def _say(text: str) -> None:

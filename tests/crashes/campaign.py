@@ -26,6 +26,8 @@ class Task(NamedTuple):
 
     story: str
     faults: Faults = ()
+    insists: bool = True
+    """False: a client whose request died goes away; else it repeats it."""
 
 
 @dataclass
@@ -48,7 +50,7 @@ async def act(world: World, task: Task) -> Result:
     """Act a story with these faults, let the others repair, judge what is left."""
     story, plan = _STORIES[task.story], Plan(task.faults)
     result = Result(task, plan.steps, plan.struck, Counter())
-    play = await begin(world, plan, insists=story.insists)
+    play = await begin(world, plan, insists=task.insists)
     with _watched(play):
         try:
             async with asyncio.timeout(_MAX_SECONDS):
@@ -94,7 +96,12 @@ def faults_at(step: Step) -> list[Fault]:
 
 def singles(dry: Result) -> list[Task]:
     """Return the plays of a story in which one process is struck once."""
-    return [Task(dry.task.story, (fault,)) for step in dry.steps for fault in faults_at(step)]
+    return [
+        Task(dry.task.story, (fault,), insists)
+        for step in dry.steps
+        for fault in faults_at(step)
+        for insists in _variants(step)
+    ]
 
 
 def distinct(dry: Result) -> list[Task]:
@@ -103,14 +110,22 @@ def distinct(dry: Result) -> list[Task]:
     Dead before a step is dead after the same process's last one, or never begun; a transaction
     rolled back was not begun.
     """
-    return [Task(dry.task.story, (Fault(step.number, "after"),)) for step in dry.steps]
+    return [
+        Task(dry.task.story, (Fault(step.number, "after"),), insists)
+        for step in dry.steps
+        for insists in _variants(step)
+    ]
+
+
+def _variants(step: Step) -> tuple[bool, ...]:
+    return (True, False) if step.who.startswith("api") else (True,)
 
 
 def context(dry: Result, task: Task) -> tuple[str, ...]:
     """Return the step of a play's first fault, and the three before it, without numbers."""
     number = task.faults[0].step
     steps = dry.steps[max(0, number - 3) : number + 1]
-    return tuple(_NUMBER.sub("", f"{step.who} {step.what}") for step in steps)
+    return (str(task.insists), *(_NUMBER.sub("", f"{s.who} {s.what}") for s in steps))
 
 
 def paused(dry: Result) -> list[Task]:
@@ -132,7 +147,7 @@ def followers(result: Result) -> list[Task]:
     """Return the plays that go on as this one, and are struck once more, later, by a death."""
     last = result.task.faults[-1].step
     return [
-        Task(result.task.story, (*result.task.faults, fault))
+        Task(result.task.story, (*result.task.faults, fault), result.task.insists)
         for step in result.steps[last + 1 :]
         for fault in faults_at(step)
         if fault.kind != "pause"

@@ -28,8 +28,7 @@ _OURS = {"arbe:test:clock", "arbe:test:ids", "arbe:test:boot", keys.WATCH}
 async def judge(play: Play) -> Counter[str]:
     """Return how the dispatches ended; raises AssertionError at the first broken promise."""
     wire = play.world.doors.wire
-    if play.looks_for_threads:
-        await _find_threads(play)
+    await _find_threads(play)
     rows = await _rows(play)
     endings: Counter[str] = Counter()
     seen: Counter[str] = Counter()
@@ -172,6 +171,7 @@ async def _judge_indexes(play: Play, living: set[ThreadId]) -> None:
 
 
 async def _find_threads(play: Play) -> None:
+    """Add those made by calls whose answers were lost."""
     for name in await play.world.doors.wire.call("KEYS", "arbe-thread-*"):
         thread_id = ThreadId(UUID(name.decode().removeprefix("arbe-thread-")))
         if thread_id not in play.threads:

@@ -94,9 +94,7 @@ MUTANTS: Final = {
         ),
     ),
     "delete_without_a_note": Mutant("delete while running", distinct, _no_deletion_is_noted),
-    "leave_deletions_half_done": Mutant(
-        "delete, caller goes away", distinct, _deletions_are_left
-    ),
+    "leave_deletions_half_done": Mutant("delete while running", distinct, _deletions_are_left),
     "tell_no_row_of_a_cancel": Mutant(
         "cancel before the start", distinct, _script("cancel", "mark_dirty(KEYS[4])", "")
     ),

@@ -52,7 +52,6 @@ async def cancel_with_work(play: Play) -> None:
             message="@two say",
         )
         play.posted["second"] = False
-        play.looks_for_threads = True
         await play.client(lambda record: create_thread(record, who, draft, entry_key="second"))
     await _cancel(play, thread_id, accepted)
     await play.let_through(worker)
@@ -183,5 +182,4 @@ STORIES: Final = (
     ),
     Story("drain after a checkpoint", drained_at_checkpoint, {"completed": 1}),
     Story("delete while running", deleted_while_running, {}),
-    Story("delete, caller goes away", deleted_while_running, {}, insists=False),
 )

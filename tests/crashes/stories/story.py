@@ -13,5 +13,3 @@ class Story:
     name: str
     tell: Callable[[Play], Awaitable[None]]
     ends: dict[str, int]
-    insists: bool = True
-    """False: a client whose request died goes away."""

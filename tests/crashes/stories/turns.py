@@ -78,7 +78,6 @@ async def swept(play: Play) -> None:
 
 STORIES: Final = (
     Story("turn", turn, {"completed": 1}),
-    Story("turn, poster goes away", turn, {"completed": 1}, insists=False),
     Story("one turn after the other", one_after_the_other, {"completed": 2}),
     Story("first entry of a thread never opened", unopened, {"completed": 1}),
     Story("two agents", two_agents, {"completed": 2}),
