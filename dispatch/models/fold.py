@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from dispatch import payloads
 from dispatch.errors import Invalid
 from dispatch.ids import DispatchId, EntryId, RunId, WorkerId, milliseconds_of
-from dispatch.models.state import Dispatch, Ended, Lane, Outcome, Run, ThreadState
+from dispatch.models.state import Dispatch, Ended, Lane, Outcome, Run, Steering, ThreadState
 from dispatch.payloads.chat import Chat
 from dispatch.payloads.signals import (
     Cancelled,
@@ -125,7 +125,7 @@ def _queued(payload: Queued, state: ThreadState, entry: FoldEntry) -> ThreadStat
     queue = (dispatch_id, *lane.queue) if payload.first else (*lane.queue, dispatch_id)
     steer = lane.steer
     if payload.steers is not None:
-        steer = (*(steer or (DispatchId(payload.steers),)), dispatch_id)
+        steer = (*steer, Steering(dispatch_id, DispatchId(payload.steers)))
     since_ms = milliseconds_of(entry.id) if is_head else lane.since_ms
     lane = replace(lane, queue=queue, since_ms=since_ms, steer=steer)
     dispatch = Dispatch(payload.agent_id, 0, payload.policy)
@@ -213,7 +213,7 @@ def _steered(payload: Steered, state: ThreadState, entry: FoldEntry) -> ThreadSt
 def _fell_through(payload: FellThrough, state: ThreadState, _entry: FoldEntry) -> ThreadState:
     dispatch_id = DispatchId(payload.dispatch_id)
     for lane_id, lane in state.lanes.items():
-        if dispatch_id in lane.steer[1:]:
+        if lane.target_of(dispatch_id) is not None:
             return _with_lane(state, lane_id, _not_steering(lane, dispatch_id))
     return state
 
@@ -321,9 +321,9 @@ def _lane_without(lane: Lane, dispatch_id: DispatchId, entry: FoldEntry) -> Lane
 
 
 def _not_steering(lane: Lane, dispatch_id: DispatchId) -> Lane:
-    """Forget that a dispatch was to steer the lane's turn."""
-    left = tuple(each for each in lane.steer[1:] if each != dispatch_id)
-    return replace(lane, steer=(lane.steer[0], *left) if left else ())
+    """Forget that a dispatch was to steer a turn of the lane."""
+    left = tuple(each for each in lane.steer if each.dispatch_id != dispatch_id)
+    return replace(lane, steer=left)
 
 
 def _lane_running(state: ThreadState, dispatch_id: str) -> tuple[str, Lane | None]:

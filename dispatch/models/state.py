@@ -92,6 +92,13 @@ class Ended(msgspec.Struct, frozen=True):
     terminal_id: EntryId
 
 
+class Steering(msgspec.Struct, frozen=True):
+    """A queued dispatch whose entry is meant for the turn of another, `target`."""
+
+    dispatch_id: DispatchId
+    target: DispatchId
+
+
 class Lane(msgspec.Struct, frozen=True):
     """What runs serially in a thread: one agent's dispatches, first in first out."""
 
@@ -100,8 +107,17 @@ class Lane(msgspec.Struct, frozen=True):
     """Since when the queue's head waits for a worker (Unix ms); None: nothing does."""
     run: Run | None = None
     last: Ended | None = None
-    steer: tuple[DispatchId, ...] = ()
-    """A dispatch, then those in the queue whose entries its turn may take in; or nothing."""
+    steer: tuple[Steering, ...] = ()
+    """Those in the queue whose entries a turn of the lane may take in, in order of posting."""
+
+    def steering(self, target: DispatchId) -> tuple[DispatchId, ...]:
+        """Return the dispatches that are to steer this one's turn."""
+        return tuple(each.dispatch_id for each in self.steer if each.target == target)
+
+    def target_of(self, dispatch_id: DispatchId) -> DispatchId | None:
+        """Return the dispatch whose turn this one is to steer."""
+        targets = {each.dispatch_id: each.target for each in self.steer}
+        return targets.get(dispatch_id)
 
     @property
     def has_work(self) -> bool:
@@ -183,7 +199,7 @@ def _lane_fields(lane: Lane) -> dict[str, str]:
     if lane.last is not None:
         fields["last"] = f"{lane.last.fence} {lane.last.terminal_id}"
     if lane.steer:
-        fields["steer"] = " ".join(lane.steer)
+        fields["steer"] = " ".join(f"{each.dispatch_id},{each.target}" for each in lane.steer)
     return fields | _run_fields(lane.run) if lane.run is not None else fields
 
 
@@ -216,8 +232,13 @@ def _lane(fields: Mapping[str, str], lane_id: str) -> Lane:
         since_ms=int(since) if since is not None else None,
         run=_run(fields, lane_id),
         last=Ended(fence, EntryId(terminal_id)) if last is not None else None,
-        steer=tuple(map(DispatchId, fields.get(f"steer:{lane_id}", "").split())),
+        steer=tuple(map(_steering, fields.get(f"steer:{lane_id}", "").split())),
     )
+
+
+def _steering(pair: str) -> Steering:
+    dispatch_id, _, target = pair.partition(",")
+    return Steering(DispatchId(dispatch_id), DispatchId(target))
 
 
 def _run(fields: Mapping[str, str], lane_id: str) -> Run | None:

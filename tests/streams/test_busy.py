@@ -165,3 +165,28 @@ async def test_the_policy_of_a_dispatch_is_born_with_it(busy: Busy) -> None:
     queued = (await busy.of(Queued))[0]
     state = await busy.scene.state(busy.thread_id)
     assert state.dispatches[busy.first].policy == queued.policy
+
+
+async def test_an_entry_steers_the_turn_it_was_posted_into_and_no_other(busy: Busy) -> None:
+    early = await busy.post("early", when_busy="steer")
+    await busy.scene.release(busy.fence)
+    other = await busy.post("other", when_busy="interrupt")
+    fence = await busy.scene.hold(busy.thread_id, busy.lane)
+    assert fence.dispatch_id == other
+    late = await busy.post("late", when_busy="steer")
+
+    taken = await busy.scene.take(fence, 1)
+    assert [dispatch_id for dispatch_id, _ in taken.entries] == [late]
+    await busy.same()
+    later = await busy.post("later", when_busy="steer")
+    await busy.scene.finish(fence, 2)
+    await busy.same()
+
+    assert [(fell.dispatch_id, fell.target) for fell in await busy.of(FellThrough)] == [
+        (later, other)
+    ]
+    first = await busy.scene.hold(busy.thread_id, busy.lane)
+    assert first.dispatch_id == busy.first
+    taken = await busy.scene.take(first, 1)
+    assert [dispatch_id for dispatch_id, _ in taken.entries] == [early]
+    await busy.same()

@@ -67,8 +67,8 @@ MUTANTS = {
     ),
     "take_for_another_turn": (
         "take",
-        "if steering[1] ~= target then return answer end",
-        "if not steering[1] then return answer end",
+        "steering(found[6], target)",
+        "steering(found[6], string.match(found[6] or '', ',(%S+)'))",
     ),
     "take_twice": ("take", "redis.call('HDEL', state, 'dispatch:' .. dispatch)", ""),
     "steering_forgotten_by_a_turns_end": ("finish", "fall_through(lane, dispatch, seq)", ""),

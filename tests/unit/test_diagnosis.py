@@ -10,7 +10,7 @@ from dispatch.errors import Invalid
 from dispatch.ids import DispatchId, EntryId, HouseId, RunId, ThreadId, WorkerId
 from dispatch.models.diagnosis import AgentSeen, Diagnosis, Sight, Worker
 from dispatch.models.diagnosis.threads import diagnose
-from dispatch.models.state import Dispatch, Lane, Run, ThreadState
+from dispatch.models.state import Dispatch, Lane, Run, Steering, ThreadState
 from dispatch.models.threads import Thread
 from dispatch.payloads.chat import Author, Chat
 from dispatch.payloads.llm import Chunk
@@ -186,7 +186,7 @@ def test_a_mute_run_without_a_limit_is_never_stopped() -> None:
 
 
 def test_a_steering_dispatch_waits_to_join_the_running_turn() -> None:
-    lane = Lane((SECOND, THIRD), run=RUN, steer=(FIRST, SECOND))
+    lane = Lane((SECOND, THIRD), run=RUN, steer=(Steering(SECOND, FIRST),))
     found = ask(state_of(lane), beat_ms=NOW)
 
     assert (found.stage, found.dispatch_id) == ("waiting", THIRD)

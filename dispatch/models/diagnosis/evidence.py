@@ -29,7 +29,7 @@ def of(dispatch_id: DispatchId, dispatch: Dispatch, lane: Lane, sight: Sight) ->
         facts |= _run(lane.run, sight)
         if lane.run.dispatch_id == dispatch_id:
             facts["progressDeadlineMs"] = runs.progress_deadline_ms(lane.run, dispatch)
-            facts["steering"] = _named(lane.steer[1:]) or None
+            facts["steering"] = _named(lane.steering(dispatch_id)) or None
     return {name: fact for name, fact in facts.items() if fact is not None}
 
 
@@ -47,7 +47,7 @@ def _place(dispatch_id: DispatchId, dispatch: Dispatch, lane: Lane, sight: Sight
         "brokerAnswers": sight.broker_answers,
         "queuePosition": position,
         "standsBehind": _named((*before, *lane.queue[:position])),
-        "steers": lane.steer[0] if dispatch_id in lane.steer[1:] else None,
+        "steers": lane.target_of(dispatch_id),
         "waitsSinceMs": lane.since_ms,
         "notBeforeMs": dispatch.not_before_ms or None,
     }

@@ -21,7 +21,8 @@ def judge(state: ThreadState, dispatch_id: DispatchId, sight: Sight) -> Verdict:
     if lane.run is not None:
         said = runs.judge(lane.run, state.dispatches[lane.run.dispatch_id], sight)
         if lane.run.dispatch_id != dispatch_id:
-            said = _behind(lane.run, said, sight, steers=dispatch_id in lane.steer[1:])
+            is_next = lane.target_of(dispatch_id) == lane.run.dispatch_id
+            said = _behind(lane.run, said, sight, steers=is_next)
     elif lane.queue[:1] == (dispatch_id,):
         said = _next(dispatch, lane, sight)
     else:

@@ -95,17 +95,28 @@ local function set_words(field, list)
   end
 end
 
+-- What waits in a lane to steer a turn: the dispatches meant for `target`, then the pairs
+-- `dispatch,target` of all others, each in the order of posting.
+local function steering(text, target)
+  local its, others = {}, {}
+  for _, pair in ipairs(words(text)) do
+    local dispatch, of = string.match(pair, '^([^,]+),(.+)$')
+    if of == target then its[#its + 1] = dispatch else others[#others + 1] = pair end
+  end
+  return its, others
+end
+
 -- The turn `target` has ended: what was to steer it will be turns of their own. Returns seq.
 local function fall_through(lane, target, seq)
-  local steering = words(redis.call('HGET', state, 'steer:' .. lane))
-  if steering[1] ~= target then return seq end
-  for i = 2, #steering do
+  local its, others = steering(redis.call('HGET', state, 'steer:' .. lane), target)
+  if #its == 0 then return seq end
+  for _, dispatch in ipairs(its) do
     seq = seq + 1
-    add_raw('{"type":"signal.dispatch.fell_through","dispatchId":"' .. steering[i]
-      .. '","entryId":"' .. string.match(steering[i], '^[^.]+')
+    add_raw('{"type":"signal.dispatch.fell_through","dispatchId":"' .. dispatch
+      .. '","entryId":"' .. string.match(dispatch, '^[^.]+')
       .. '","target":"' .. target .. '"}', seq)
   end
-  redis.call('HDEL', state, 'steer:' .. lane)
+  set_words('steer:' .. lane, others)
   redis.call('HSET', state, 'seq', seq)
   return seq
 end

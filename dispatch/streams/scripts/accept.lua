@@ -94,8 +94,8 @@ local function give_birth(lane, work)
   redis.call('HSET', state, 'queue:' .. lane, table.concat(work.queue, ' '),
     'dispatch:' .. dispatch, lane .. ',0,' .. work.attempts .. ',0,' .. work.policy .. ',')
   if steers then
-    local steering = redis.call('HGET', state, 'steer:' .. lane) or work.active
-    redis.call('HSET', state, 'steer:' .. lane, steering .. ' ' .. dispatch)
+    local before, pair = redis.call('HGET', state, 'steer:' .. lane), dispatch .. ',' .. work.active
+    redis.call('HSET', state, 'steer:' .. lane, before and (before .. ' ' .. pair) or pair)
   end
   if is_head and not work.has_run then
     redis.call('HSET', state, 'since:' .. lane, at)

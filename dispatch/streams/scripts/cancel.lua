@@ -34,12 +34,12 @@ local mark, at = add('{"type":"signal.dispatch.cancelled","dispatchId":"' .. dis
 redis.call('HDEL', state, 'dispatch:' .. dispatch)
 redis.call('HSET', state, 'seq', seq, 'mark', mark, 'outcome', 'cancelled')
 set_words('queue:' .. lane, left)
-local steering = {}
-for _, word in ipairs(words(work[4])) do
-  if word ~= dispatch then steering[#steering + 1] = word end
-end
-if work[4] and steering[1] == string.match(work[4], '^%S+') then
-  set_words('steer:' .. lane, #steering > 1 and steering or {})
+if work[4] then
+  local others = {}
+  for _, pair in ipairs(words(work[4])) do
+    if string.match(pair, '^[^,]+') ~= dispatch then others[#others + 1] = pair end
+  end
+  set_words('steer:' .. lane, others)
 end
 fall_through(lane, dispatch, seq)
 if not work[1] then

@@ -37,12 +37,11 @@ if n <= last then
   return answer
 end
 
-local steering = words(found[6])
-if steering[1] ~= target then return answer end
+local its, others = steering(found[6], target)
+if #its == 0 then return answer end
 local is_taken = {}
 local seq, id = tonumber(found[4]), nil
-for i = 2, #steering do
-  local dispatch = steering[i]
+for _, dispatch in ipairs(its) do
   is_taken[dispatch] = true
   deliver(dispatch)
   seq = seq + 1
@@ -57,7 +56,7 @@ for _, dispatch in ipairs(words(found[7])) do
   if not is_taken[dispatch] then left[#left + 1] = dispatch end
 end
 set_words('queue:' .. lane, left)
-redis.call('HDEL', state, 'steer:' .. lane)
+set_words('steer:' .. lane, others)
 redis.call('HSET', state, 'n:' .. lane, n - 1, 'at:' .. lane, string.match(id, '^%d+'),
   'seq', seq, 'mark', (public(id)), 'effects:' .. lane, 1)
 tell()
