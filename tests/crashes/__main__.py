@@ -66,7 +66,8 @@ async def _with_servers(folder: Path, options: argparse.Namespace) -> Tally:
         postgres = running(
             Postgres(folder / "postgres", options=_HASTY), folder / "postgres.log"
         )
-        stream = running(Redis(folder / "redis"), folder / "redis.log")
+        server = Redis(folder / "redis", appendfsync="no")
+        stream = running(server, folder / "redis.log")
         return await asyncio.to_thread(
             _campaign,
             await servers.enter_async_context(postgres),
