@@ -190,3 +190,14 @@ async def test_an_entry_steers_the_turn_it_was_posted_into_and_no_other(busy: Bu
     taken = await busy.scene.take(first, 1)
     assert [dispatch_id for dispatch_id, _ in taken.entries] == [early]
     await busy.same()
+
+
+async def test_a_step_asked_again_takes_in_its_own_entries_only(busy: Busy) -> None:
+    await busy.scene.append(busy.fence, 1, ASSISTANT)
+    await busy.post("early", when_busy="steer")
+    await busy.scene.take(busy.fence, 2)
+    late = await busy.post("late", when_busy="steer")
+    taken = await busy.scene.take(busy.fence, 3, step=2)
+
+    assert [dispatch_id for dispatch_id, _ in taken.entries] == [late]
+    assert await busy.scene.take(busy.fence, 3, step=2) == taken

@@ -26,7 +26,7 @@ if n <= last then
     local rows = redis.call('XREVRANGE', stream, cursor, '-', 'COUNT', 100)
     if #rows == 0 then break end
     for _, row in ipairs(rows) do
-      if row[2][6] == run .. ':' .. last then
+      if last >= n and row[2][6] == run .. ':' .. last then
         table.insert(told, 1, string.match(row[2][2], '"dispatchId":"([^"]+)"'))
         last = last - 1
       end
