@@ -73,7 +73,7 @@ async def test_a_message_that_cannot_be_posted_is_refused_with_one_line(
         {"thread": thread_id, "text": "x", "mentions": ["nobody"]},
         {"thread": thread_id, "text": "x", "unknown": 1},
         {"thread": thread_id, "text": "x", "when_busy": "panic"},
-        {"thread": thread_id, "text": "x", "if_status": ["running"]},
+        {"thread": thread_id, "text": "x", "if_status": ["failed"]},
         {"thread": thread_id, "text": "x", "token": "arbe_owner_" + "x" * 40},
         {"thread": str(uuid.uuid4()), "text": "x"},
         {"thread": thread_id, "text": "x" * 300_000},
