@@ -48,7 +48,8 @@ async def expire(
 ) -> Verdict:
     """Look at one lane and do what its clocks demand.
 
-    Args: dead_run: a run whose worker process is known dead; its lease is over at once.
+    Args: dead_run: a run whose worker process was found dead: its lease is over at once, unless
+        it has given a sign of life meanwhile.
     """
     answer = await scripts.run(
         "expire",
@@ -58,6 +59,7 @@ async def expire(
         int(settings.start_timeout_seconds * 1000),
         int(settings.redeliver_after_seconds * 1000),
         int(settings.cancel_grace_seconds * 1000),
+        int(settings.worker_dead_seconds * 1000),
     )
     verdict: Verdict = answer[0].decode().lower()
     return verdict

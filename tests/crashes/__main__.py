@@ -42,8 +42,6 @@ def main() -> None:
         options.report.with_suffix(".md").write_text(text)
         detail = json.dumps(tally.detail(), indent=1)
         options.report.with_suffix(".json").write_text(f"{detail}\n")
-    for result in tally.violations:
-        _say("\n".join(told(result)))
     sys.exit(1 if tally.violations else 0)
 
 
@@ -106,6 +104,8 @@ def _acted(crew: Crew, tasks: Iterator[Task], tally: Tally, deaths: int) -> Iter
     told_at = time.monotonic()
     for result in crew.act(tasks):
         yield tally.count(result)
+        if result.violation:
+            _say("\n".join(told(result)))
         if time.monotonic() - told_at > _TELL_SECONDS:
             told_at = time.monotonic()
             _say(tally.summary())

@@ -65,6 +65,7 @@ class Play:
     maybe_deleted: set[ThreadId] = field(default_factory=set)
     posted: dict[str, bool] = field(default_factory=dict)
     """Idempotency key → whether the client heard that its entry was accepted."""
+    paused_workers: set[str] = field(default_factory=set)
     lost_workers: set[str] = field(default_factory=set)
     """Worker processes that died or were paused: their runs may be ended at once."""
     may_repeat: bool = False
@@ -335,6 +336,8 @@ class Play:
             self._paused.append(life)
         if life.name.startswith("worker") and (life.is_dead or life.is_paused):
             self.lost_workers.add(life.name)
+        if life.name.startswith("worker") and life.is_paused:
+            self.paused_workers.add(life.name)
         if heard:
             error = life.main.exception()
             if error is not None and not isinstance(error, ArbeError):

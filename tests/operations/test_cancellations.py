@@ -417,7 +417,8 @@ async def test_a_cancel_outlives_the_death_of_its_run(casa: Casa) -> None:
     dispatch_id, writer = await running(casa, top)
     await cancel_many.cancel_dispatch(casa.record, casa.who, top, dispatch_id)
     ref, run_id = LaneRef(top, casa.agent.id), writer.fence.run_id
-    await lanes.expire(casa.record.scripts, ref, settings=casa.record.settings, dead_run=run_id)
+    settings = casa.record.settings.model_copy(update={"worker_dead_seconds": 0})
+    await lanes.expire(casa.record.scripts, ref, settings=settings, dead_run=run_id)
     types = await casa.types(top)
     assert types[-1] == CANCELLED
     assert "signal.dispatch.run_lost" not in types

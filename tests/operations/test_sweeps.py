@@ -70,7 +70,11 @@ async def test_a_living_run_is_left_alone_and_looked_at_again_later(casa: Casa) 
     assert due > await lanes.now_ms(casa.record.connection)
 
 
-async def test_two_sweeps_at_once_end_a_dead_workers_run_once(casa: Casa) -> None:
+async def test_two_sweeps_at_once_end_a_dead_workers_run_once(
+    casa: Casa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = casa.record.settings.model_copy(update={"worker_dead_seconds": 0.0})
+    monkeypatch.setattr(casa.record, "settings", settings)
     thread_id, writer = await running(casa)
     await writer.emit(assistant("seen"))
     await project.project(casa.record, thread_id)
@@ -82,6 +86,17 @@ async def test_two_sweeps_at_once_end_a_dead_workers_run_once(casa: Casa) -> Non
     assert types.count("signal.thread.pi_session_orphaned") == 1
     assert (await casa.row(thread_id)).status == "failed"
     assert await lanes.beat_at(casa.record.connection, worker) is None
+
+
+async def test_a_worker_whose_run_gives_signs_is_not_forgotten(casa: Casa) -> None:
+    thread_id, writer = await running(casa)
+    await writer.emit(assistant("seen"))
+    worker = WorkerId("test.1.a")
+    await casa.record.connection.call("ZADD", keys.WORKERS, 1, worker)
+    await reconcile_sweep.sweep(casa.record)
+    assert (await casa.types(thread_id))[-1] == "pi.assistant"
+    assert await lanes.beat_at(casa.record.connection, worker) == 1
+    assert len(await lanes.list_runs(casa.record.connection, worker)) == 1
 
 
 async def test_a_row_that_lags_is_repaired_by_a_reader_and_by_the_sweep(casa: Casa) -> None:

@@ -105,7 +105,7 @@ async def test_a_reaped_run_writes_nothing_more(casa: Casa) -> None:
     verdict = await lanes.expire(
         casa.record.scripts,
         ref,
-        settings=casa.record.settings,
+        settings=casa.record.settings.model_copy(update={"worker_dead_seconds": 0}),
         dead_run=writer.fence.run_id,
     )
     assert verdict == "failed"
@@ -125,7 +125,7 @@ async def test_a_run_that_was_reaped_while_it_was_paused_acts_no_more(
     await writer.emit(assistant("I am about to act"))
     await writer.assert_held()
     ref = LaneRef(thread_id, casa.agent.id)
-    settings = casa.record.settings
+    settings = casa.record.settings.model_copy(update={"worker_dead_seconds": 0})
     dead_run = writer.fence.run_id
     await lanes.expire(casa.record.scripts, ref, settings=settings, dead_run=dead_run)
     monotonic = clock.monotonic_seconds

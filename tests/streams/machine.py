@@ -309,6 +309,7 @@ class Machine(RuleBasedStateMachine):
     def worker_found_dead(self, holder: Holder) -> None:
         known, fence = holder.known, holder.fence
         known.killed.add(fence.run_id)
+        self.scene.clock.advance(self.scene.settings.worker_dead_seconds)
         self.touch(known)
         self.play(self.scene.expire(known.thread_id, fence.lane, fence.run_id))
 

@@ -133,6 +133,11 @@ async def deleted(scene: Scene) -> Situation:
     return at
 
 
+async def _expire_dead(scene: Scene, at: Situation) -> str:
+    scene.clock.advance(scene.settings.worker_dead_seconds)
+    return await scene.expire(at.thread_id, at.lane, at.fence.run_id)
+
+
 Operation = Callable[[Scene, Situation], Awaitable[object]]
 OPERATIONS: dict[str, Operation] = {
     "accept": lambda scene, at: scene.accept(at.thread_id, at.lane, key="other"),
@@ -147,7 +152,7 @@ OPERATIONS: dict[str, Operation] = {
     "release": lambda scene, at: scene.release(at.fence),
     "release_z": lambda scene, at: scene.release(at.zombie),
     "expire": lambda scene, at: scene.expire(at.thread_id, at.lane),
-    "expire_dead": lambda scene, at: scene.expire(at.thread_id, at.lane, at.fence.run_id),
+    "expire_dead": _expire_dead,
     "cancel": lambda scene, at: scene.cancel(at.thread_id, at.dispatch_id),
 }
 HEADS = list(OPERATIONS)
@@ -159,7 +164,7 @@ SPOILT = [*["OK", "FENCED"] * 3, "EFFECTS", "FENCED"]
 ASKED = [*["OK", "FENCED"] * 3, "CANCELLING", "FENCED"]
 ENDED = [*["FENCED"] * 4, "DUPLICATE", *["FENCED"] * 3]
 ANSWERS: dict[State, list[str]] = {
-    # accept, same key, claim, (the eight), expire, expire knowing the worker dead, cancel
+    # accept, same key, claim, (the eight), expire, expire when the worker is long dead, cancel
     no_thread: ["NO_THREAD"] * 14,
     deleted: ["GONE"] * 14,
     empty: ["OK", "OK", "NONE", *NO, "NONE", "NONE", "NONE"],
@@ -176,7 +181,7 @@ ANSWERS: dict[State, list[str]] = {
         "FAILED",
         "REQUESTED",
     ],
-    backing_off: ["OK", "DUPLICATE", "WAIT", *NO, "WAIT", "WAIT", "CANCELLED"],
+    backing_off: ["OK", "DUPLICATE", "WAIT", *NO, "WAIT", "HINT", "CANCELLED"],
     requeued: ["OK", "DUPLICATE", "OK", *NO, "HINT", "HINT", "CANCELLED"],
     released: ["OK", "DUPLICATE", "OK", *NO, "HINT", "HINT", "CANCELLED"],
     never_started: ["OK", "DUPLICATE", "OK", *NO, "FAILED", "FAILED", "CANCELLED"],

@@ -66,13 +66,32 @@ async def test_a_reaped_run_writes_nothing_more(scene: Scene) -> None:
     assert await scene.stream(thread_id) == before
 
 
-async def test_the_run_of_a_dead_worker_is_reaped_at_once(scene: Scene) -> None:
+async def test_the_run_of_a_dead_worker_is_reaped_before_its_lease_is_over(
+    scene: Scene,
+) -> None:
     thread_id, lane, _ = await queued(scene)
     fence = await scene.hold(thread_id, lane)
+    scene.clock.advance(scene.settings.worker_dead_seconds)
 
     assert await scene.expire(thread_id, lane, fence.run_id) == "lost"
 
     assert isinstance((await scene.said(thread_id))[-1], RunLost)
+
+
+@pytest.mark.parametrize("sign", ["append", "renew"])
+async def test_a_run_that_gave_a_sign_since_its_worker_was_found_dead_lives(
+    scene: Scene, sign: str
+) -> None:
+    thread_id, lane, _ = await queued(scene)
+    fence = await scene.hold(thread_id, lane)
+    scene.clock.advance(scene.settings.worker_dead_seconds)
+    await (scene.renew(fence) if sign == "renew" else scene.append(fence, 1, ASSISTANT))
+    scene.clock.advance(scene.settings.worker_dead_seconds - 0.001)
+
+    assert await scene.expire(thread_id, lane, fence.run_id) == "live"
+
+    scene.clock.advance(0.001)
+    assert await scene.expire(thread_id, lane, fence.run_id) in {"lost", "failed"}
 
 
 async def test_what_nobody_started_fails_and_makes_room_for_the_next(scene: Scene) -> None:
@@ -129,6 +148,7 @@ async def test_the_next_does_not_wait_for_a_cancelled_one(
 ) -> None:
     thread_id, lane, (first, second) = await queued(scene, 2)
     fence = await scene.hold(thread_id, lane)
+    scene.clock.advance(scene.settings.worker_dead_seconds)
     await scene.expire(thread_id, lane, fence.run_id)
     assert list(scene.due().values()) == [1000]
 

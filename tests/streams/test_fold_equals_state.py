@@ -36,7 +36,8 @@ async def test_the_hash_is_the_fold_through_a_whole_life(scene: Scene) -> None:
 
 async def test_the_hash_is_the_fold_on_redis_own_clock(stream_url: str, redis: "Redis") -> None:
     connection = Connection(stream_url, timeout_seconds=5)
-    scene = Scene(connection, Heard(connection, clock=None), redis, Settings())
+    settings = Settings().model_copy(update={"worker_dead_seconds": 0.0})
+    scene = Scene(connection, Heard(connection, clock=None), redis, settings)
     lane = new_lane()
     thread_id = await scene.create()
     await scene.accept(thread_id, lane, key="1")

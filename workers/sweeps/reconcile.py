@@ -13,6 +13,8 @@ from dispatch.streams import lanes
 from workers.sweeps import Counts, redeliver
 
 _log = log.get(__name__)
+_HELD: Final = {"live", "warned", "stopping", "unavailable"}
+"""Verdicts after which a lane may still be the worker's."""
 _PROJECTOR_SECONDS: Final = 2.0
 """Whoever ended a dispatch projects its thread at once; after this long it will not."""
 _MAX_PAGES: Final = 50
@@ -36,8 +38,8 @@ async def sweep(record: Record) -> Counts:
     for worker_id in dead:
         refs = await lanes.list_runs(record.connection, worker_id)
         found = await redeliver.look_at_all(record, refs)
-        counts.update(found)
-        if not found["unavailable"]:
+        counts.update(each for each in found if each != "live")
+        if _HELD.isdisjoint(found):
             await lanes.forget_worker(record.connection, worker_id, refs)
             _log.info("worker.reaped", worker_id=worker_id, lanes=len(refs))
     counts["projected"] = await _project_dirty(record)

@@ -28,20 +28,20 @@ async def sweep(record: Record) -> Counts:
     counts = Counts()
     for _ in range(_MAX_BATCHES):
         due = await lanes.list_due(record.connection, limit=record.settings.sweep_batch)
-        counts.update(await look_at_all(record, due))
+        counts.update(each for each in await look_at_all(record, due) if each != "live")
         if len(due) < record.settings.sweep_batch:
             break
     return counts
 
 
-async def look_at_all(record: Record, refs: list[LaneRef]) -> Counts:
-    """Do what each lane's clocks demand; one bad lane stops no other."""
+async def look_at_all(record: Record, refs: list[LaneRef]) -> list[str]:
+    """Do what each lane's clocks demand; returns the verdicts. One bad lane stops no other."""
     verdicts = await asyncio.gather(*(_look_at(record, ref) for ref in refs))
     waiting = [
         ref for ref, verdict in zip(refs, verdicts, strict=True) if verdict in {"hint", "lost"}
     ]
     record.transport.ring(await _hints(record, waiting))
-    return Counts(verdict for verdict in verdicts if verdict != "live")
+    return verdicts
 
 
 async def _look_at(record: Record, ref: LaneRef) -> str:

@@ -2,12 +2,12 @@
 -- reaped; a run without visible effect is queued again while attempts are left; else it fails,
 -- once, and its thread is told why. A run that lives but makes no progress is warned, then asked to
 -- end, then failed. Safe at any time, by anybody, any number of times.
--- KEYS: stream, state, due, dirty. ARGV: lane, run id known to be dead (or ''), start timeout ms, due after
--- ms, cancel grace ms.
+-- KEYS: stream, state, due, dirty. ARGV: lane, run id whose worker was found dead (or ''), start
+-- timeout ms, due after ms, cancel grace ms, worker dead ms.
 -- Answers: LIVE | WARNED | STOPPING | HINT (waits for a worker) | WAIT (backing off) | NONE
 -- | LOST mark | FAILED mark | CANCELLED mark | RESTARTED | GONE | NO_THREAD.
 local due = KEYS[3]
-local lane, dead = ARGV[1], ARGV[2]
+local lane = ARGV[1]
 local found = redis.call('HMGET', state, 'boot', 'seq', 'queue:' .. lane, 'since:' .. lane,
   'run:' .. lane, 'at:' .. lane, 'lease:' .. lane, 'hard:' .. lane, 'cancel:' .. lane,
   'effects:' .. lane, 'beat:' .. lane, 'warned:' .. lane)
@@ -54,9 +54,11 @@ local record = record_of(dispatch)
 local limits = limits_of(record)
 local spoke, hard = tonumber(found[6]), tonumber(found[8])
 local alive = math.max(spoke, tonumber(string.match(found[11] or '0', '^%d+')))
+-- That was read a while ago: a run's words are signs of life too.
+local is_dead = run == ARGV[2] and now - alive >= tonumber(ARGV[6])
 local deadline, reason = string.match(found[9] or '', '^(%d+),?(.*)$')
 local over = math.min(alive + found[7], hard, tonumber(deadline or hard))
-if now < over and dead ~= run then
+if now < over and not is_dead then
   if deadline then
     look_again(over)
     return {'LIVE'}
@@ -96,10 +98,10 @@ if deadline and reason ~= 'no_progress' then
   tell()
   return {'CANCELLED', mark}
 end
-local is_silent = now >= alive + found[7] or dead == run
+local is_silent = now >= alive + found[7] or is_dead
 local may_repeat = not found[10] or limits.repeatable
 if is_silent and not deadline and may_repeat and record.attempt < record.max then
-  local more = ',"reason":"' .. (dead == run and 'worker_dead' or 'silent') .. '"'
+  local more = ',"reason":"' .. (is_dead and 'worker_dead' or 'silent') .. '"'
     .. (found[10] and ',"effects":true' or '')
   local mark = lose(due, lane, dispatch, run, record, seq, more)
   tell()
