@@ -131,6 +131,8 @@ class Settings(BaseSettings):
     """Wall clock of one `run_command`."""
     max_output_bytes: int = 50 * 1024
     """What a tool result keeps of a command's output: its tail."""
+    max_tool_text_bytes: int = 50 * 1024 + 256
+    """What a model is told of any tool's answer: its end."""
 
     # --- sweeps ------------------------------------------------------------------------------
     sweep_batch: int = 200

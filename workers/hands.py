@@ -1,13 +1,20 @@
-"""What an agent may do to the world during one turn: write through its run, run commands."""
+"""What an agent may do to the world during one turn: write through its run, use tools."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dispatch import payloads
-from dispatch.config import Settings
-from dispatch.ids import ThreadId
-from dispatch.payloads import LLMPayload
+from dispatch.errors import Invalid
+from dispatch.models.history import HistoryMessage, history
+from dispatch.operations.record import Record
 from dispatch.payloads.chat import Chat
+from dispatch.payloads.llm import Assistant, ToolResult
+from dispatch.stores.postgres import agents, engine
+from dispatch.streams import entries
+from workers import tools
+from workers.agents import AgentPayload, Perform, ToolAnswer, ToolCall, TurnRequest
+from workers.ledger import Ledger
 from workers.sandboxes import CommandResult, OnOutput
 from workers.sandboxes.local import LocalSandbox
 from workers.writer import RunWriter
@@ -16,21 +23,58 @@ from workers.writer import RunWriter
 class TurnHands:
     """The hands of one turn; see `workers.agents.Hands` for the promises."""
 
-    def __init__(self, writer: RunWriter, *, thread_id: ThreadId, settings: Settings) -> None:
+    def __init__(self, record: Record, writer: RunWriter, request: TurnRequest) -> None:
+        self._record = record
         self._writer = writer
-        self._settings = settings
-        self._sandbox = LocalSandbox(Path(settings.workspace_root) / str(thread_id))
+        self._request = request
+        self._settings = record.settings
+        self._ledger = Ledger(self.emit, max_text_bytes=record.settings.max_tool_text_bytes)
+        self._has_read = False
+        """The ledger knows what an earlier attempt left on the stream."""
+        self._sandbox = LocalSandbox(
+            Path(self._settings.workspace_root) / str(request.thread_id)
+        )
 
     async def emit(
-        self, payload: LLMPayload, *, checkpoint: dict[str, Any] | None = None
+        self, payload: AgentPayload, *, checkpoint: dict[str, Any] | None = None
     ) -> None:
         """Append an event to the thread's stream."""
         await self._writer.emit(payload, checkpoint=checkpoint)
+        if isinstance(payload, Assistant):
+            self._ledger.announce(payload.message)
+        elif isinstance(payload, ToolResult):
+            self._ledger.record(payload)
 
     async def take_steering(self, step: int) -> list[str]:
         """Return what people said meanwhile to steer this turn."""
-        entries = [payloads.decode(raw) for raw in await self._writer.take_steering(step)]
-        return [entry.text for entry in entries if isinstance(entry, Chat)]
+        found = [payloads.decode(raw) for raw in await self._writer.take_steering(step)]
+        return [entry.text for entry in found if isinstance(entry, Chat)]
+
+    async def history(self) -> Sequence[HistoryMessage]:
+        """Return the conversation up to here, as the agent's model must see it."""
+        record, request = self._record, self._request
+        async with engine.as_worker(record.projector) as connection:
+            handles = await agents.handles(connection, house_id=request.agent.house_id)
+        read = await entries.everything(
+            record.connection, request.thread_id, limit=self._settings.read_chunk_entries
+        )
+        found = history(
+            read, agent_id=request.agent.id, entry_id=request.entry_id, handles=handles
+        )
+        self._ledger.read(found)
+        self._has_read = True
+        return found
+
+    async def call_tool(
+        self,
+        call: ToolCall,
+        perform: Perform | None = None,
+        on_output: OnOutput | None = None,
+    ) -> ToolAnswer:
+        """Answer a tool call: from the record, or by performing it."""
+        if not self._has_read:
+            await self.history()
+        return await self._ledger.answer(call, perform or self._perform, on_output)
 
     async def run_command(self, command: str, on_output: OnOutput) -> CommandResult:
         """Run a shell command in the thread's workspace, if the run still holds its lane."""
@@ -41,3 +85,9 @@ class TurnHands:
             max_output_bytes=self._settings.max_output_bytes,
             on_output=on_output,
         )
+
+    async def _perform(self, call: ToolCall, on_output: OnOutput) -> ToolAnswer:
+        perform = tools.find(call.name)
+        if perform is None or call.name not in {tool.name for tool in self._request.tools}:
+            raise Invalid(f"There is no tool '{call.name}'.")
+        return await perform(self, call, on_output)

@@ -10,7 +10,7 @@ from typing import Any, Final, assert_never, cast
 
 from dispatch import log, payloads
 from dispatch.errors import ArbeError, Fenced, Invalid, Unavailable
-from dispatch.ids import AgentId, new_run_id
+from dispatch.ids import AgentId, entry_of, new_run_id
 from dispatch.models.houses import Agent
 from dispatch.operations import project
 from dispatch.operations.record import Record
@@ -23,6 +23,7 @@ from dispatch.stores.postgres import agents, engine
 from dispatch.streams import lanes, runs
 from dispatch.streams.lanes import LaneRef
 from dispatch.streams.runs import Claimed
+from workers import tools
 from workers.agents import TurnRequest, registry
 from workers.hands import TurnHands
 from workers.heartbeat import Heartbeats
@@ -153,7 +154,9 @@ async def _request(record: Record, claimed: Claimed) -> TurnRequest:
         attempt=fence.attempt,
         run_id=fence.run_id,
         agent=agent,
+        entry_id=entry_of(fence.dispatch_id),
         text=entry.text,
+        tools=tools.offered(agent),
         checkpoint=_checkpoint(claimed.checkpoint),
     )
 
@@ -171,7 +174,7 @@ async def _agent(record: Record, agent_id: AgentId) -> Agent:
 
 
 async def _take_turn(record: Record, writer: RunWriter, request: TurnRequest) -> Outcome:
-    hands = TurnHands(writer, thread_id=request.thread_id, settings=record.settings)
+    hands = TurnHands(record, writer, request)
     try:
         runner = await asyncio.to_thread(registry.find, request.agent.runner)
         return await runner(request, hands)

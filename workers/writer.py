@@ -18,7 +18,7 @@ from dispatch.config import Settings
 from dispatch.errors import ArbeError, Fenced, Invalid, TooLarge, Unavailable
 from dispatch.ids import EntryId, WorkerId
 from dispatch.payloads.llm import Assistant, Chunk, ToolResult
-from dispatch.payloads.signals import Checkpoint, Terminal
+from dispatch.payloads.signals import Checkpoint, Retrying, Terminal
 from dispatch.streams import entries, runs, threads
 from dispatch.streams.connection import Connection
 from dispatch.streams.runs import Fence
@@ -76,15 +76,18 @@ class RunWriter:
             self.stopped.set_result(why)
 
     async def emit(
-        self, payload: payloads.LLMPayload, *, checkpoint: dict[str, Any] | None = None
+        self,
+        payload: payloads.LLMPayload | Retrying,
+        *,
+        checkpoint: dict[str, Any] | None = None,
     ) -> None:
         """Append an event; a chunk may wait up to `chunk_seconds` first.
 
         Args: checkpoint: stands with the event, in one step: from here another run can go on.
         Raises: Fenced (the run must end), TooLarge, Conflict (`stream_full`); Invalid for what
-        is not an agent's to say: signals are the record's own.
+        is not an agent's to say: signals are the record's own, but for `retrying`.
         """
-        if not payloads.is_llm_payload(payload):
+        if not payloads.is_llm_payload(payload) and not isinstance(payload, Retrying):
             raise Invalid(f"An agent cannot append '{payloads.type_of(payload)}'.")
         if isinstance(payload, Chunk) and checkpoint is None:
             await self._gather(payload)

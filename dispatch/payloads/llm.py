@@ -91,5 +91,7 @@ class Compaction(
     will_retry: bool = False
     error_message: str | None = None
     summary: str | None = None
+    first_kept_entry_id: str | None = None
+    """The thread's entry from which on messages were left as they are; None: none was."""
     tokens_before: int | None = None
     usage: TokenUsage | None = None

@@ -93,6 +93,17 @@ async def latest(
     return [_entry(row) for row in _rows(found)]
 
 
+async def everything(connection: Connection, thread_id: ThreadId, *, limit: int) -> list[Entry]:
+    """Return the whole stream as it stands, read `limit` entries at a time."""
+    found: list[Entry] = []
+    while True:
+        after = found[-1].id if found else BEGINNING
+        some = await page(connection, thread_id, after=after, limit=limit)
+        found += some
+        if len(some) < limit:
+            return found
+
+
 async def find(connection: Connection, thread_id: ThreadId, entry_id: EntryId) -> Entry | None:
     """Return one entry, or None."""
     place = redis_id_of(entry_id)

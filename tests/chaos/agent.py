@@ -13,9 +13,10 @@ import time
 from typing import Final
 
 from tests.chaos.journal import JOURNAL
-from workers.agents import Hands, TurnRequest
+from workers.agents import Hands, ToolAnswer, ToolCall, TurnRequest
 from workers.agents.transcript import Transcript
 from workers.outcomes import AgentOutcome, Completed
+from workers.sandboxes import OnOutput
 
 _MENTIONS: Final = re.compile(r"(?:@[a-z][a-z0-9_-]*\s+)*")
 _DEAD: Final = 137
@@ -27,7 +28,7 @@ async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
     match _MENTIONS.sub("", request.text, count=1).split():
         case ["steps", count, seconds, *_]:
             for step in range(1, int(count) + 1):
-                await _step(transcript, request, step, pause_seconds=float(seconds))
+                await _step(transcript, request, hands, step, float(seconds))
         case ["die", "after", *_]:
             await transcript.call_tool("effect", {"step": 1})
             _effect(request, 1)
@@ -41,12 +42,14 @@ async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
 
 
 async def _step(
-    transcript: Transcript, request: TurnRequest, step: int, *, pause_seconds: float
+    transcript: Transcript, request: TurnRequest, hands: Hands, step: int, seconds: float
 ) -> None:
-    call = await transcript.call_tool("effect", {"step": step})
-    _effect(request, step)
-    await asyncio.sleep(pause_seconds)
-    await call.answer("done", details={}, is_error=False)
+    async def perform(_call: ToolCall, _show: OnOutput) -> ToolAnswer:
+        _effect(request, step)
+        await asyncio.sleep(seconds)
+        return ToolAnswer(text="done")
+
+    await hands.call_tool(await transcript.call_tool("effect", {"step": step}), perform)
 
 
 def _effect(request: TurnRequest, step: int) -> None:

@@ -7,9 +7,12 @@ from typing import Any
 
 from dispatch import ids
 from dispatch.ids import AgentId, DispatchId, HouseId, RunId, ThreadId
+from dispatch.models.history import HistoryMessage
 from dispatch.models.houses import Agent
-from dispatch.payloads import LLMPayload, llm
-from workers.agents import TurnRequest
+from dispatch.payloads import llm
+from workers import tools
+from workers.agents import AgentPayload, Perform, ToolAnswer, ToolCall, TurnRequest
+from workers.ledger import Ledger
 from workers.sandboxes import CommandResult, OnOutput
 from workers.sandboxes.local import LocalSandbox
 
@@ -18,21 +21,40 @@ DISPATCH = DispatchId("000001700000000_0000000000.0")
 
 class RecordingHands:
     def __init__(self, workspace: Path, *, command_seconds: float = 20.0) -> None:
-        self.events: list[LLMPayload | str] = []
+        self.events: list[AgentPayload | str] = []
         self.checkpoints: list[dict[str, Any]] = []
         self.steering: dict[int, Sequence[str]] = {}
         self._sandbox = LocalSandbox(workspace)
         self._command_seconds = command_seconds
+        self._ledger = Ledger(self.emit, max_text_bytes=2000)
 
     async def emit(
-        self, payload: LLMPayload, *, checkpoint: dict[str, Any] | None = None
+        self, payload: AgentPayload, *, checkpoint: dict[str, Any] | None = None
     ) -> None:
         self.events.append(payload)
+        if isinstance(payload, llm.Assistant):
+            self._ledger.announce(payload.message)
         if checkpoint is not None:
             self.checkpoints.append(checkpoint)
 
     async def take_steering(self, step: int) -> Sequence[str]:
         return self.steering.pop(step, ())
+
+    async def history(self) -> Sequence[HistoryMessage]:
+        return ()
+
+    async def call_tool(
+        self,
+        call: ToolCall,
+        perform: Perform | None = None,
+        on_output: OnOutput | None = None,
+    ) -> ToolAnswer:
+        return await self._ledger.answer(call, perform or self._perform, on_output)
+
+    async def _perform(self, call: ToolCall, on_output: OnOutput) -> ToolAnswer:
+        perform = tools.find(call.name)
+        assert perform is not None
+        return await perform(self, call, on_output)
 
     async def run_command(self, command: str, on_output: OnOutput) -> CommandResult:
         self.events.append(command)
@@ -77,6 +99,7 @@ def a_request(
         attempt=attempt,
         run_id=RunId("0123456789ab"),
         agent=agent,
+        entry_id=ids.entry_of(DISPATCH),
         text=text,
         checkpoint=checkpoint,
     )

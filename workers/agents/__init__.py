@@ -6,7 +6,8 @@ up after but never swallows. Heartbeats are not its business.
 
 Not guaranteed: that a turn runs once. A worker may die in the middle; a turn that showed
 nothing since its last checkpoint, or whose agent is `repeatable`, is then run again as the next
-attempt.
+attempt. A runner that goes on from `hands.history()` repeats nothing that was finished: what
+stands last there tells how to go on.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,11 +15,45 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from dispatch.ids import DispatchId, RunId, ThreadId
+from dispatch.ids import DispatchId, EntryId, RunId, ThreadId
+from dispatch.models.history import HistoryMessage
 from dispatch.models.houses import Agent
 from dispatch.payloads import LLMPayload
+from dispatch.payloads.signals import Retrying
+from dispatch.payloads.usage import TokenUsage
 from workers.outcomes import AgentOutcome
 from workers.sandboxes import CommandResult, OnOutput
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool as a model is told of it; `parameters` is the JSON schema of an object."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model asked of a tool; `id` is the model's own, unique in its turn."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+    turn_index: int = 0
+
+
+class ToolAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tool answered: `text` for the model, `details` for people and programs."""
+
+    text: str
+    is_error: bool = False
+    details: dict[str, Any] = {}
+    usage: TokenUsage | None = None
+
+
+Perform: TypeAlias = Callable[[ToolCall, OnOutput], Awaitable[ToolAnswer]]
+"""Does what a call asks; streams output while it is being made."""
+AgentPayload: TypeAlias = LLMPayload | Retrying
 
 
 class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,8 +64,12 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     run_id: RunId
     agent: Agent
+    entry_id: EntryId
+    """The chat entry that asks for this turn …"""
     text: str
-    """The text of the entry that asks for this turn."""
+    """… and its text."""
+    tools: tuple[Tool, ...] = ()
+    """The worker's own tools that the agent may call."""
     checkpoint: dict[str, Any] | None = None
     """What an earlier attempt left to go on from; None: begin at the beginning."""
 
@@ -47,7 +86,7 @@ class Hands(Protocol):
     """All that an agent may do to the world outside."""
 
     async def emit(
-        self, payload: LLMPayload, *, checkpoint: dict[str, Any] | None = None
+        self, payload: AgentPayload, *, checkpoint: dict[str, Any] | None = None
     ) -> None:
         """Append an event to the thread's stream.
 
@@ -64,6 +103,32 @@ class Hands(Protocol):
         Args: step: counts the turn's steps from 1; the receipt on the stream names it.
         Promise: each text is handed over once; ask at the beginning of each step. What nobody
         asks for becomes a turn of its own.
+        """
+        ...
+
+    async def history(self) -> Sequence[HistoryMessage]:
+        """Return the conversation up to here, as the agent's model must see it, oldest first.
+
+        The entry that asks is in it, and what earlier attempts of this turn finished. A user's
+        message at its end wants an answer, a call without a result wants `call_tool`, a result
+        wants the model to go on.
+        """
+        ...
+
+    async def call_tool(
+        self,
+        call: ToolCall,
+        perform: Perform | None = None,
+        on_output: OnOutput | None = None,
+    ) -> ToolAnswer:
+        """Answer a tool call that an emitted `pi.assistant` announced.
+
+        Args: perform: does it; None: the worker's own tool of that name does. on_output: is
+            given live output beside the stream, which has it as chunks.
+        Promise: the result stands on the stream on return, shortened as it is returned; one
+        that stands already, by an earlier attempt, is returned again and nothing is performed.
+        What `perform` raises, but cancellation, becomes an error for the model.
+        Raises: Invalid, for a call that nothing announced.
         """
         ...
 

@@ -10,13 +10,12 @@ Mentions in front are skipped.
 import asyncio
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
-from dispatch.errors import Invalid, Unavailable
 from workers.agents import Hands, TurnRequest
 from workers.agents.transcript import Transcript
 from workers.outcomes import AgentOutcome, Completed, Failed
-from workers.sandboxes import CommandResult
 
 MAX_WAIT_SECONDS: Final = 3600.0
 """Below the run's own time limit (`run_timeout_seconds`), so the answer can still come."""
@@ -109,36 +108,16 @@ async def _run_command(transcript: Transcript, hands: Hands, command: str) -> No
         await transcript.say("There is no command to run. Try: run: uname -a")
         return
     call = await transcript.call_tool("run_command", {"command": command})
-    try:
-        result = await hands.run_command(command, call.show)
-    except (Invalid, Unavailable) as problem:
-        await call.answer(str(problem), details={}, is_error=True)
-        await transcript.say("The command did not run.")
-        return
-    await call.answer(_seen(result), details=_details(result), is_error=result.exit_code != 0)
-    await transcript.say(_report(result))
+    answer = await hands.call_tool(call)
+    transcript.read(answer.text)
+    await transcript.say(_report(answer.details))
 
 
-def _seen(result: CommandResult) -> str:
-    if not result.truncated:
-        return result.output
-    return f"[The last part of {result.total_bytes} bytes]\n{result.output}"
-
-
-def _details(result: CommandResult) -> dict[str, object]:
-    return {
-        "exitCode": result.exit_code,
-        "signal": result.signal,
-        "timedOut": result.timed_out,
-        "truncated": result.truncated,
-        "totalBytes": result.total_bytes,
-        "durationMs": round(result.duration_seconds * 1000),
-    }
-
-
-def _report(result: CommandResult) -> str:
-    if result.timed_out:
-        return f"The command was stopped after {result.duration_seconds:.0f} s, its time limit."
-    if result.signal is not None:
-        return f"The command ended with exit code {result.exit_code} ({result.signal})."
-    return f"The command ended with exit code {result.exit_code}."
+def _report(details: Mapping[str, Any]) -> str:
+    if not details:
+        return "The command did not run."
+    if details["timedOut"]:
+        seconds = details["durationMs"] / 1000
+        return f"The command was stopped after {seconds:.0f} s, its time limit."
+    by_signal = f" ({details['signal']})" if details["signal"] else ""
+    return f"The command ended with exit code {details['exitCode']}{by_signal}."

@@ -12,7 +12,7 @@ import msgspec
 from dispatch import clock
 from dispatch.payloads import llm
 from dispatch.payloads.usage import TokenUsage
-from workers.agents import Hands, TurnRequest
+from workers.agents import Hands, ToolCall, TurnRequest
 
 WORD_SECONDS: Final = 0.005
 """Between words: a person sees them flow, yet several share one append (`chunk_seconds`)."""
@@ -47,7 +47,7 @@ class Transcript:
         words = len(self._begun.split())
         await self._finish([whole], words=words, stop_reason="stop", checkpoint=checkpoint)
 
-    async def call_tool(self, name: str, arguments: dict[str, Any]) -> "ToolCall":
+    async def call_tool(self, name: str, arguments: dict[str, Any]) -> ToolCall:
         """Emit a tool call whole, before anything of it is done."""
         call_id = f"{self._message_id}:call"
         await self._hands.emit(
@@ -64,7 +64,7 @@ class Transcript:
         words = sum(len(str(value).split()) for value in arguments.values())
         turn_index = self._number - 1
         await self._finish([content], words=words, stop_reason="toolUse")
-        return ToolCall(self, self._hands, call_id=call_id, name=name, turn_index=turn_index)
+        return ToolCall(id=call_id, name=name, arguments=arguments, turn_index=turn_index)
 
     def read(self, text: str) -> None:
         """Count a tool's answer as read by the next message."""
@@ -109,51 +109,3 @@ class Transcript:
         self._number += 1
         self._begun = ""
         self._unread_words = 0
-
-
-class ToolCall:
-    """A tool call that was announced and must be answered."""
-
-    def __init__(
-        self, transcript: Transcript, hands: Hands, *, call_id: str, name: str, turn_index: int
-    ) -> None:
-        self._transcript = transcript
-        self._hands = hands
-        self._call_id = call_id
-        self._name = name
-        self._turn_index = turn_index
-        self._started = clock.monotonic_seconds()
-
-    async def show(self, output: str) -> None:
-        """Stream a piece of what the tool puts out."""
-        await self._hands.emit(
-            llm.Chunk(
-                kind="toolOutput",
-                tool_call_id=self._call_id,
-                tool_name=self._name,
-                delta=output,
-            )
-        )
-
-    async def answer(self, text: str, *, details: dict[str, object], is_error: bool) -> None:
-        """Emit the tool's result."""
-        message = {
-            "role": "toolResult",
-            "toolCallId": self._call_id,
-            "toolName": self._name,
-            "content": [{"type": "text", "text": text}],
-            "details": details,
-            "isError": is_error,
-            "timestamp": clock.milliseconds(clock.now()),
-        }
-        await self._hands.emit(
-            llm.ToolResult(
-                tool_call_id=self._call_id,
-                tool_name=self._name,
-                is_error=is_error,
-                turn_index=self._turn_index,
-                duration_ms=round((clock.monotonic_seconds() - self._started) * 1000),
-                message=message,
-            )
-        )
-        self._transcript.read(text)

@@ -105,6 +105,12 @@ def queue_of(config: dict[str, Any]) -> str:
     return queue if isinstance(queue, str) and queue else task_names.TURNS_QUEUE
 
 
+async def handles(conn: AsyncConnection, *, house_id: HouseId) -> dict[str, str]:
+    """Return the handle of every agent of a house, by id as text."""
+    statement = sa.select(agents.c.id, agents.c.handle).where(agents.c.house_id == house_id)
+    return {str(row.id): row.handle for row in (await conn.execute(statement)).all()}
+
+
 async def update(
     conn: AsyncConnection,
     *,

@@ -1,0 +1,118 @@
+"""The worker's own tools: what a model is told of them, and what they do."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
+
+import msgspec
+
+from dispatch.errors import Invalid
+from dispatch.models.houses import Agent
+from workers.agents import Tool, ToolAnswer, ToolCall
+from workers.sandboxes import CommandResult, OnOutput
+
+RUN_COMMAND: Final = Tool(
+    name="run_command",
+    description=(
+        "Run a shell command in this thread's sandbox, whose files stay from one command to "
+        "the next. Returns the end of its output and its exit code."
+    ),
+    parameters={
+        "type": "object",
+        "properties": {"command": {"type": "string", "description": "For /bin/sh."}},
+        "required": ["command"],
+        "additionalProperties": False,
+    },
+)
+
+
+class Reach(Protocol):
+    """What the tools need of a turn."""
+
+    async def run_command(self, command: str, on_output: OnOutput) -> CommandResult:
+        """Run a shell command in the thread's sandbox."""
+        ...
+
+
+Arguments = TypeVar("Arguments", bound=msgspec.Struct)
+OwnTool: TypeAlias = Callable[[Reach, ToolCall, OnOutput], Awaitable[ToolAnswer]]
+
+
+class _Command(msgspec.Struct, forbid_unknown_fields=True):
+    command: str
+
+
+class _Offer(msgspec.Struct):
+    tools: tuple[str, ...] = (RUN_COMMAND.name,)
+
+
+def offered(agent: Agent) -> tuple[Tool, ...]:
+    """Return the tools an agent may call: those its config's `tools` names, or all.
+
+    Raises: Invalid, for a name there is no tool of.
+    """
+    try:
+        names = msgspec.convert(agent.config, _Offer).tools
+    except msgspec.ValidationError as error:
+        raise Invalid(f"The agent's config is wrong: {error}.") from error
+    unknown = [name for name in names if name not in _TOOLS]
+    if unknown:
+        raise Invalid(
+            f"The agent's config names a tool there is not: {unknown[0]}.",
+            next_step=f"There is: {', '.join(_TOOLS)}.",
+        )
+    return tuple(_TOOLS[name] for name in names)
+
+
+def find(name: str) -> OwnTool | None:
+    """Return what does a tool of the worker's own."""
+    return _PERFORM.get(name)
+
+
+async def _run_command(reach: Reach, call: ToolCall, on_output: OnOutput) -> ToolAnswer:
+    command = arguments_of(call, _Command).command
+    if not command.strip():
+        raise Invalid("There is no command to run.")
+    result = await reach.run_command(command, on_output)
+    return ToolAnswer(
+        text=_told(result), is_error=result.exit_code != 0, details=_details(result)
+    )
+
+
+def _told(result: CommandResult) -> str:
+    head = f"[The last part of {result.total_bytes} bytes]\n" if result.truncated else ""
+    return f"{head}{result.output}{_ending(result)}"
+
+
+def _ending(result: CommandResult) -> str:
+    if result.timed_out:
+        return f"\n[Stopped after {result.duration_seconds:.0f} s, its time limit]"
+    if result.signal is not None:
+        return f"\n[Exit code {result.exit_code} ({result.signal})]"
+    return f"\n[Exit code {result.exit_code}]" if result.exit_code else ""
+
+
+def _details(result: CommandResult) -> dict[str, Any]:
+    return {
+        "exitCode": result.exit_code,
+        "signal": result.signal,
+        "timedOut": result.timed_out,
+        "truncated": result.truncated,
+        "totalBytes": result.total_bytes,
+        "durationMs": round(result.duration_seconds * 1000),
+    }
+
+
+def arguments_of(call: ToolCall, kind: type[Arguments]) -> Arguments:
+    """Read a call's arguments.
+
+    Raises: Invalid, naming what is wrong, for the model to read.
+    """
+    try:
+        return msgspec.convert(call.arguments, kind)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"The arguments of {call.name} are wrong: {error}.") from error
+
+
+_TOOLS: Final[Mapping[str, Tool]] = MappingProxyType({RUN_COMMAND.name: RUN_COMMAND})
+_PERFORM: Final[Mapping[str, OwnTool]] = MappingProxyType({RUN_COMMAND.name: _run_command})
