@@ -84,7 +84,7 @@ def _parts(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     content = message.get("content")
     if not isinstance(content, list):
         return []
-    found: list[Any] = content
+    found = cast("list[object]", content)
     return [cast("dict[str, Any]", part) for part in found if isinstance(part, dict)]
 
 

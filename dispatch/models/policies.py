@@ -6,13 +6,17 @@ along at birth, so that each later judge (a worker, a sweep, a script) measures 
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
 from dispatch.errors import Invalid
 from dispatch.payloads.policy import DispatchPolicy
 
+Number = TypeVar("Number", bool, int)
+RESUMING: Final = frozenset({"pi", "langgraph", "llamaindex", "pydantic-ai"})
+"""Runners that go on from the thread's history and repeat no tool call that is recorded in it:
+a turn of theirs is tried again also after a visible effect, unless the agent says otherwise."""
 _MAX_SECONDS: Final = 7 * 24 * 3600
 _MAX_ATTEMPTS: Final = 100
 
@@ -63,7 +67,7 @@ class _Limits(msgspec.Struct, frozen=True, rename="camel"):
     progress_timeout_seconds: float | None = None
 
 
-def of(config: Mapping[str, Any], defaults: Defaults) -> DispatchPolicy:
+def of(config: Mapping[str, Any], defaults: Defaults, *, runner: str = "") -> DispatchPolicy:
     """Return an agent's policy. A config that `check` would refuse counts as empty."""
     try:
         limits = _read(config)
@@ -71,7 +75,7 @@ def of(config: Mapping[str, Any], defaults: Defaults) -> DispatchPolicy:
         limits = _Limits()
     return DispatchPolicy(
         max_attempts=_or(limits.max_attempts, defaults.max_attempts),
-        repeatable=bool(limits.repeatable),
+        repeatable=_or(limits.repeatable, runner in RESUMING),
         backoff_ms=_ms(limits.retry_backoff_seconds, defaults.retry_backoff_seconds),
         max_backoff_ms=_ms(
             limits.max_retry_backoff_seconds, defaults.max_retry_backoff_seconds
@@ -116,7 +120,7 @@ def _in_range(name: str, seconds: float | None, *, least: float) -> None:
     raise Invalid(f"`{wire}` must be between {least:g} and {_MAX_SECONDS} seconds.")
 
 
-def _or(chosen: int | None, default: int) -> int:
+def _or(chosen: Number | None, default: Number) -> Number:
     return default if chosen is None else chosen
 
 

@@ -22,6 +22,7 @@ ACCESS: Final = (
         agents.c.id.label("agent_id"),
         agents.c.handle,
         agents.c.config,
+        agents.c.runner,
         sa.func.coalesce(thread_agents.c.trigger_mode, agents.c.trigger_mode).label("mode"),
     )
     .select_from(threads)

@@ -345,5 +345,5 @@ def _listener(row: RowMapping, defaults: policies.Defaults) -> Listener:
         handle=row["handle"],
         trigger_mode=row["mode"],
         queue=agents.queue_of(row["config"]),
-        policy=policies.of(row["config"], defaults),
+        policy=policies.of(row["config"], defaults, runner=row["runner"]),
     )
