@@ -129,7 +129,9 @@ def _stream_is_sound(case: Case) -> Iterator[str]:
         )
     }
     try:
-        Witness(killed=known_dead, compacted=True).read(case.told.reads)
+        Witness(known_dead, dead_ms=case.times.worker_dead_ms, compacted=True).read(
+            case.told.reads
+        )
     except (AssertionError, KeyError) as error:
         yield f"the stream breaks a promise: {error!r}"
 

@@ -15,7 +15,7 @@ USAGE: Final = TokenUsage(input=3, output=5, total_tokens=8, cost=Cost(total=0.2
 class World(Protocol):
     """What of the play an agent touches."""
 
-    async def effect(self, dispatch_id: str, run_id: str, call_id: str) -> None:
+    async def effect(self, turn: str, run_id: str, call_id: str) -> None:
         """Do what cannot be undone."""
 
     async def gate(self) -> None:
@@ -51,7 +51,9 @@ async def _obey(word: str, name: str, request: TurnRequest, hands: Hands) -> Non
             await hands.emit(_message(name, {"type": "text", "text": "word"}))
         case "tool":
             await hands.emit(_message(name, {"type": "toolCall", "id": name, "name": "act"}))
-            await play.effect(request.dispatch_id, request.run_id, name)
+            await play.effect(
+                f"{request.thread_id} {request.dispatch_id}", request.run_id, name
+            )
             await hands.emit(
                 ToolResult(
                     tool_call_id=name, tool_name="act", is_error=False, turn_index=0, message={}

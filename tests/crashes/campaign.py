@@ -143,6 +143,18 @@ def overtaken(dry: Result) -> list[Task]:
     ]
 
 
+def doubled(dry: Result) -> list[Task]:
+    """Return plays in which a paused worker wakes when another has just taken over its run.
+
+    By the name of a step: numbers shift when a play's tasks take turns in another order.
+    """
+    return [
+        Task(dry.task.story, (Fault(step.number, "pause", "postgres turn._agent"),))
+        for step in dry.steps
+        if step.who.startswith("worker")
+    ]
+
+
 def followers(result: Result) -> list[Task]:
     """Return the plays that go on as this one, and are struck once more, later, by a death."""
     last = result.task.faults[-1].step

@@ -22,7 +22,7 @@ from tests.crashes.play import Play
 from tests.streams.promises import Witness
 from tests.streams.scene import Read
 
-_OURS = {"arbe:test:clock", "arbe:test:ids", "arbe:test:boot", keys.WATCH}
+_OURS = {"arbe:test:clock", "arbe:test:boot", keys.WATCH}
 
 
 async def judge(play: Play) -> Counter[str]:
@@ -67,7 +67,8 @@ def _judge_thread(play: Play, stream: list[Read], fields: dict[str, str]) -> Cou
     state = fold(stream)
     started = [e.payload for e in stream if isinstance(e.payload, Started)]
     killed = {each.run_id for each in started if each.worker_id in play.lost_workers}
-    witness = Witness(killed=killed, compacted=True).read(stream)
+    dead_ms = int(play.world.settings.worker_dead_seconds * 1000)
+    witness = Witness(killed, dead_ms=dead_ms, compacted=True).read(stream)
     assert to_fields(state) == fields, "the hash is the fold of the stream"
     assert not state.has_work, "nothing is left to do"
     assert witness.ended == set(witness.births), "each dispatch has exactly one terminal"
@@ -87,7 +88,8 @@ def _judge_failure(
     if not isinstance(payload, Failed):
         return
     if payload.reason == "orphaned":
-        assert payload.dispatch_id in witness.spoiled, "orphaned: only after a visible effect"
+        is_spoiled = witness.turns[payload.dispatch_id].spoiled
+        assert is_spoiled, "orphaned: only after a visible effect"
     elif payload.reason == "attempts_exhausted":
         tried = attempts[payload.dispatch_id]
         most = witness.births[payload.dispatch_id].max_attempts
@@ -143,9 +145,7 @@ def _judge_keys(play: Play, seen: Counter[str], *, is_lost: bool) -> None:
 
 
 def _judge_effects(play: Play, intents: set[tuple[str, str]], *, is_lost: bool) -> None:
-    times = Counter(
-        (dispatch_id, call.partition(":")[2]) for dispatch_id, _, call in play.effects
-    )
+    times = Counter((turn, call.partition(":")[2]) for turn, _, call in play.effects)
     once = play.may_repeat or all(count == 1 for count in times.values())
     assert once, "an effect happens at most once"
     for _, run_id, call in play.effects:

@@ -33,12 +33,13 @@ class Death(BaseException):
 class Fault(NamedTuple):
     """Who comes to this step is struck.
 
-    `until`: the step, of others, at which a paused process goes on; 0: when all is repaired.
+    `until`: the step, of others, at which a paused process goes on: its number, or what it is.
+    0: when all is repaired.
     """
 
     step: int
     kind: Kind
-    until: int = 0
+    until: int | str = 0
 
 
 class Step(NamedTuple):
@@ -57,13 +58,13 @@ class Plan:
         self.steps: list[Step] = []
         self.struck: list[tuple[Step, Kind]] = []
         self._faults = {fault.step: fault for fault in faults}
-        self._sleeping: list[tuple[int, Life]] = []
+        self._sleeping: list[tuple[int | str, Life]] = []
 
     def arrive(self, life: "Life", what: str, *, can: Collection[Kind]) -> Kind | None:
         """Count a step, wake whom it wakes, and return what shall happen at it."""
         step = Step(len(self.steps), life.name, what, "within" in can)
         self.steps.append(step)
-        self._wake(step.number)
+        self._wake(step)
         fault = self._faults.get(step.number)
         if fault is None or fault.kind not in can:
             return None
@@ -72,9 +73,9 @@ class Plan:
             self._sleeping.append((fault.until, life))
         return fault.kind
 
-    def _wake(self, number: int) -> None:
+    def _wake(self, step: Step) -> None:
         for until, life in self._sleeping:
-            if number >= until:
+            if step.what == until if isinstance(until, str) else step.number >= until:
                 self._sleeping.remove((until, life))
                 life.resume()
                 return

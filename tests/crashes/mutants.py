@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from dispatch.operations import prune
 from dispatch.stores.postgres import idempotency, thread_statements
-from tests.crashes.campaign import Result, Task, distinct, overtaken, paused
+from tests.crashes.campaign import Result, Task, distinct, doubled, paused
 from tests.crashes.world import World
 from workers.sweeps import redeliver
 
@@ -86,7 +86,7 @@ MUTANTS: Final = {
     ),
     "append_by_anybody": Mutant(
         "turn",
-        overtaken,
+        doubled,
         _script(
             "append",
             "if found[1] ~= ARGV[2] or",

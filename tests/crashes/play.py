@@ -59,7 +59,7 @@ class Play:
     insists: bool = True
     """A client repeats its request until it hears an answer; else it goes away."""
     effects: list[tuple[str, str, str]] = field(default_factory=list)
-    """Dispatch, run, tool call of each effect that happened."""
+    """Turn (thread and dispatch), run, tool call of each effect that happened."""
     threads: list[ThreadId] = field(default_factory=list)
     deleted: set[ThreadId] = field(default_factory=set)
     maybe_deleted: set[ThreadId] = field(default_factory=set)
@@ -86,11 +86,11 @@ class Play:
 
     # --- the agent's world -------------------------------------------------------------------
 
-    async def effect(self, dispatch_id: str, run_id: str, call_id: str) -> None:
+    async def effect(self, turn: str, run_id: str, call_id: str) -> None:
         life = Life.acting()
 
         async def happen() -> None:
-            self.effects.append((dispatch_id, run_id, call_id))
+            self.effects.append((turn, run_id, call_id))
 
         await life.cross("EFFECT", happen)
 
@@ -304,12 +304,11 @@ class Play:
     async def redis_forgets(self, remembered: dict[bytes, bytes] | None = None) -> None:
         """Restart Redis with what it remembers: nothing, or what it once wrote."""
         wire, self.has_forgotten = self.world.doors.wire, True
-        next_id = await wire.call("GET", "arbe:test:ids")
         await wire.call("FLUSHDB")
         for name, value in (remembered or {}).items():
             await wire.call("RESTORE", name, 0, value)
-        # Real ids are made of the time of day, which goes on.
-        await wire.call("SET", "arbe:test:ids", next_id)
+        # Ids are made of the time of day, which goes on.
+        self.world.doors.clock.now_ms += 1
         await self.world.doors.clock.restart_redis()
 
     # --- what the processes do ---------------------------------------------------------------

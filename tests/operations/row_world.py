@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import psycopg
@@ -19,6 +19,7 @@ from dispatch.payloads.usage import UsageTotals
 from dispatch.stores.postgres import engine, threads
 from dispatch.streams import keys
 from dispatch.streams.runs import Claimed
+from tests.streams.forgetting import NOTHING, Backup
 from tests.streams.scene import ASSISTANT, CLOCK, Clock, Heard, Read, Scene, new_lane
 from tests.system.houses import Casa
 
@@ -39,16 +40,6 @@ class Row(msgspec.Struct, frozen=True):
 
     said: Said
     stream_id: EntryId
-
-
-class Backup(msgspec.Struct, frozen=True):
-    """All that Redis held of one thread at some time."""
-
-    keys: dict[str, bytes] = {}
-    indexes: dict[str, dict[str, float]] = {}
-
-
-NOTHING: Final = Backup()
 
 
 @dataclass
@@ -174,35 +165,6 @@ class World:
     def somebody_waits(self) -> bool:
         """Tell whether a transaction of our database waits for another."""
         return self.looker.execute(WAITING).fetchone() is not None
-
-    def back_up(self, known: Known) -> Backup:
-        """Copy all that Redis holds of a thread now."""
-        return Backup(
-            {name: self.redis.dump(name) for name in self.scene.keys_of(known.thread_id)},
-            {index: self._members(index, known) for index in (keys.DUE, keys.DIRTY)},
-        )
-
-    def _members(self, index: str, known: Known) -> dict[str, float]:
-        found: list[Any] = self.redis.zrange(index, 0, -1, withscores=True)
-        return {
-            member.decode(): score
-            for member, score in found
-            if member.decode().startswith(str(known.thread_id))
-        }
-
-    def load(self, known: Known, backup: Backup) -> None:
-        """Let Redis hold of a thread what it held once, and no more."""
-        held = self.back_up(known)
-        for name in held.keys:
-            self.redis.delete(name)
-        for index, members in held.indexes.items():
-            if members:
-                self.redis.zrem(index, *members)
-        for name, dumped in backup.keys.items():
-            self.redis.restore(name, 0, dumped, replace=True)
-        for index, members in backup.indexes.items():
-            if members:
-                self.redis.zadd(index, members)
 
     def wipe(self, thread_ids: list[ThreadId]) -> None:
         """Leave nothing of some threads in either server, and set the clock back."""

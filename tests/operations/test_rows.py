@@ -24,7 +24,7 @@ from dispatch.streams import threads as streams
 from tests.operations.row_machine import RowMachine
 from tests.operations.row_world import World
 from tests.stores.factories import address
-from tests.streams.machine import settings as hypothesis_settings
+from tests.streams.lives import settings as hypothesis_settings
 from tests.system.houses import found_casa
 
 EXAMPLES = int(os.environ.get("ARBE_TEST_EXAMPLES", "60")) // 4

@@ -1,382 +1,294 @@
-"""The whole of a thread's life: what `machine` plays, and all that may become of a busy lane,
-of broken runs, mute agents, and of a Redis that starts anew, comes back shorter or empty.
+"""What every rule of the machine builds on: what the outside knows, what always holds."""
 
-The row is played too: who projects, and who dies before, is for the rules to say.
-"""
-
-import contextlib
+import asyncio
+import sys
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
+from uuid import UUID
 
+import hypothesis
 from hypothesis import strategies as st
-from hypothesis.stateful import multiple, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant
 
-from dispatch.errors import Conflict, Fenced, Gone, TooBusy
-from dispatch.ids import EntryId
-from dispatch.models import status
+from dispatch.errors import ArbeError
+from dispatch.ids import AgentId, EntryId, RunId, ThreadId
 from dispatch.models.fold import fold
-from dispatch.models.state import ThreadState
-from dispatch.payloads.signals import Checkpoint
-from dispatch.streams import keys, lanes
-from tests.streams.machine import Holder, Known, Machine
-from tests.streams.scene import ASSISTANT, Read
+from dispatch.models.state import ThreadState, from_fields, to_fields
+from dispatch.models.status import thread_status
+from dispatch.payloads.signals import Failed, SessionOrphaned, StreamRollback
+from dispatch.streams import keys, lanes, threads
+from dispatch.streams.runs import Fence
+from dispatch.streams.threads import Accepted
+from tests.streams import places
+from tests.streams.forgetting import NOTHING, Backup
+from tests.streams.listening import Channels
+from tests.streams.promises import Witness
+from tests.streams.scene import Read, Scene, new_lane
 
-NOTHING = EntryId("")
-WAYS = ["reject", "interrupt", "rollback", "steer", "write"]
-KEYS = "abcdefgh"
-lane_numbers = st.sampled_from([0, 1])
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A backup of one thread, and what the outside knew when it was made."""
+
+    backup: Backup = NOTHING
+    last: str = ""
+    """Its last entry."""
+    newest: str = ""
+    """The last id it ever gave."""
+    rollbacks: int = 0
+    accepted: Mapping[str, Accepted] = field(default_factory=dict)
+    acknowledged: Collection[EntryId] = frozenset()
 
 
 @dataclass
-class Row:
-    """A thread's row, as sub-jobs have it: each ending shows."""
+class Known:
+    """What the outside knows of one thread."""
 
+    thread_id: ThreadId
+    deleted: bool = False
+    lost: bool = False
+    """True: Redis holds nothing of it, and has not been told yet that there was something."""
+    is_lossy: bool = False
+    """True: Redis has lost something of it, perhaps more than any row can prove."""
+    compacted: bool = False
+    accepted: dict[str, Accepted] = field(default_factory=dict)
+    acknowledged: set[EntryId] = field(default_factory=set)
+    killed: set[RunId] = field(default_factory=set)
+    unfinished: set[str] = field(default_factory=set)
+    """Its lanes with work, as the due index must name them."""
+    mark: str = ""
+    """The watermark of its row, which is a sub-job's: the witness."""
     status: str = "idle"
-    stream_id: EntryId = NOTHING
+    """What its row says."""
+    copy: Copy = field(default_factory=Copy)
+    owed: str | None = None
+    """The last entry that Redis kept, when the row knows of more: that must be told next."""
+    rollbacks: int = 0
+    """How often that was told."""
 
 
 @dataclass
-class Kept:
-    """What Redis's disk held of a thread at some moment."""
+class Holder:
+    """A worker that was given a fence, and believes in it for ever."""
 
-    dumps: dict[str, bytes | None] = field(default_factory=dict)
-    due: dict[str, float] = field(default_factory=dict)
+    known: Known
+    fence: Fence
+    last_id: EntryId
+    """The last entry that it was told to stand."""
+    n: int = 0
 
 
-class Lives(Machine):
-    """All rules together."""
+known_threads = Bundle("threads")
+holders = Bundle("holders")
+dispatches = Bundle("dispatches")
+LANES = st.sampled_from([0, 1, 2])
+"""Two lanes that everybody shares, and one that nobody has used yet."""
+
+
+class Life(RuleBasedStateMachine):
+    """No rules yet; subclasses add them, and say on which scene they play."""
+
+    scene: Scene
+    runner: asyncio.Runner
+    channels: Channels
 
     def __init__(self) -> None:
         super().__init__()
-        self.rows: dict[object, Row] = {}
-        self.kept: dict[object, Kept] = {}
-        self.lost_at: dict[object, tuple[EntryId, EntryId]] = {}
-        """Threads whose stream is shorter than their row: its last entry, and the row's."""
-        self.delivered: set[tuple[object, str]] = set()
-        self.scene.scripts.revalidate_with(self._revalidate)
+        self.scene.threads.clear()
+        self.scene.scripts.revalidate_with(self.revalidate)
+        self.shared = [new_lane(), new_lane()]
+        self.keys_made = 0
+        self.known: list[Known] = []
+        self.touched: set[int] = set()
+        self.went_back = False
+        """True: the clock did; what was to be looked at soon is now far away."""
+        self.channels.clear()
 
-    # --- busy lanes --------------------------------------------------------------------------
+    def play(self, call: Awaitable[Result]) -> Result:
+        return self.runner.run(call)
 
-    @rule(
-        target=Machine.dispatches,
-        known=Machine.threads,
-        key=st.sampled_from(KEYS),
-        picked=st.sets(lane_numbers, min_size=1),
-        way=st.sampled_from(WAYS),
-        answer_lost=st.booleans(),
-    )
-    def accept_when_busy(self, known: Known, key: str, picked, way: str, answer_lost: bool):
-        return self._accept_on_terms(known, key, picked, answer_lost=answer_lost, when_busy=way)
-
-    @rule(
-        target=Machine.dispatches,
-        known=Machine.threads,
-        key=st.sampled_from(KEYS),
-        wanted=st.sampled_from(["idle", "running", "completed", "failed", "cancelled"]),
-    )
-    def accept_if_status(self, known: Known, key: str, wanted: str):
-        before = self._state(known)
-        is_new = key not in known.accepted
-        born = self._accept_on_terms(known, key, {0}, if_status=(wanted,))
-        if is_new and key in known.accepted:
-            assert status.thread_status(before, is_sub_job=True) == wanted
-        return born
-
-    def _accept_on_terms(self, known: Known, key: str, picked, *, answer_lost=False, **terms):
-        agents = [self.lanes[number] for number in sorted(picked)]
-        before = None if known.deleted else self._state(known)
-        call = {"key": key, "text": key, "is_sub_job": True, **terms}
-        self.touch(known)
+    def attempt(self, call: Awaitable[Result]) -> tuple[Result | None, str]:
+        """Return what a transition gave, if it did not refuse, and its word."""
         try:
-            accepted = self.play(self.scene.accept(known.thread_id, *agents, **call))
-            if answer_lost:
-                again = self.play(self.scene.accept(known.thread_id, *agents, **call))
-                assert (again.entry_id, again.dispatches) == (
-                    accepted.entry_id,
-                    accepted.dispatches,
-                )
-        except Gone:
-            assert known.deleted
-            return multiple()
-        except TooBusy:
-            return multiple()
-        except Conflict:
-            assert before is not None
-            assert fold(self._stream(known)).seq == self._state(known).seq
-            return multiple()
-        if accepted.duplicate:
-            assert accepted.entry_id == known.accepted[key].entry_id
-            return multiple()
-        assert key not in known.accepted, "the same key never makes a second entry"
-        if terms.get("when_busy") == "reject":
-            busy = {lane for lane, held in before.lanes.items() if held.has_work}
-            assert busy.isdisjoint(map(str, agents)), "a busy lane refuses"
-        known.accepted[key] = accepted
-        known.acknowledged.add(accepted.entry_id)
-        return multiple(*[(known, dispatch_id) for dispatch_id, _ in accepted.dispatches])
+            result = self.play(call)
+        except ArbeError:
+            result = None
+        return result, self.scene.scripts.word
 
-    @rule(holder=Machine.holders, step=st.integers(1, 3), answer_lost=st.booleans())
-    def take(self, holder: Holder, step: int, answer_lost: bool) -> None:
-        known = self.touch(holder.known)
-        try:
-            taken = self.play(self.scene.take(holder.fence, holder.n + 1, step))
-            if answer_lost and taken.entries:
-                assert self.play(self.scene.take(holder.fence, holder.n + 1, step)) == taken
-        except Fenced:
-            return
-        for dispatch_id, entry in taken.entries:
-            assert entry
-            assert (known.thread_id, dispatch_id) not in self.delivered, "delivered once"
-            self.delivered.add((known.thread_id, dispatch_id))
-        holder.n += len(taken.entries)
+    def lane(self, number: int) -> AgentId:
+        return self.shared[number] if number < len(self.shared) else new_lane()
 
-    @rule(
-        target=Machine.holders,
-        known=Machine.threads,
-        keys_=st.lists(st.sampled_from(KEYS), min_size=3, max_size=3, unique=True),
-        lane=lane_numbers,
-        fate=st.sampled_from(["lives", "lost", "overtaken", "ends"]),
-    )
-    def a_turn_is_steered(self, known: Known, keys_: list[str], lane: int, fate: str):
-        """A turn runs, an entry is posted to steer it, and then comes what must come."""
-        self._accept(known, keys_[0], {lane}, answer_lost=False)
-        holder = self._claim(known, self.lanes[lane], answer_lost=False)
-        if not isinstance(holder, Holder):
-            return multiple()
-        self._accept_on_terms(known, keys_[1], {lane}, when_busy="steer")
-        match fate:
-            case "lost":
-                self.run_goes_silent(holder)
-            case "overtaken":
-                self.scene.clock.advance(self.scene.settings.lease_seconds + 1)
-                self._expire(known, holder.fence.lane)
-                self._accept_on_terms(known, keys_[2], {lane}, when_busy="interrupt")
-            case "ends":
-                self.finish(holder, [], "completed", None, answer_lost=False)
-        newer = self._claim(known, self.lanes[lane], answer_lost=False)
-        holder = newer if isinstance(newer, Holder) else holder
-        self.take(holder, 1, answer_lost=True)
-        return holder
+    def new_key(self) -> str:
+        self.keys_made += 1
+        return f"key {self.keys_made}"
 
-    @rule(dispatch=Machine.dispatches)
-    def withdraw(self, dispatch) -> None:
-        self._withdraw(*dispatch)
+    def living(self, known: Known) -> Known:
+        """Return the thread, or one that was not deleted if there is any."""
+        return next((each for each in (known, *self.known) if not each.deleted), known)
 
-    @rule(holder=Machine.holders)
-    def withdraw_what_started(self, holder: Holder) -> None:
-        self._withdraw(holder.known, holder.fence.dispatch_id)
+    def agree(self, found: object, expected: object, promise: str) -> None:
+        """Assert that two are the same; but whatever else is broken is told first."""
+        if found != expected:
+            self.every_promise_holds()
+            raise AssertionError(f"{promise}: {found} is not {expected}")
 
-    def _withdraw(self, known: Known, dispatch_id) -> None:
-        self.touch(known)
-        with contextlib.suppress(Gone):
-            word = self.play(self.scene.cancel(known.thread_id, dispatch_id, only_queued=True))
-            assert word != "requested", "what has started is not withdrawn"
+    def touch(self, known: Known) -> Known:
+        self.touched.add(self.known.index(known))
+        return known
 
-    # --- runs that break down, and agents that are mute --------------------------------------
+    def look(self, known: Known) -> list[Read]:
+        """Return the thread's stream now."""
+        ((_, stream),) = self.scene.snapshot([known.thread_id])
+        return stream
 
-    @rule(holder=Machine.holders)
-    def retry(self, holder: Holder) -> None:
-        self.touch(holder.known)
-        with contextlib.suppress(Fenced):
-            self.play(self.scene.retry(holder.fence))
+    def since(self, known: Known, before: Sequence[Read]) -> tuple[ThreadState, Sequence[Read]]:
+        """Return what came after `before`, and the state it came upon.
 
-    @rule(known=Machine.threads, key=st.sampled_from(KEYS), lane=lane_numbers)
-    def breaks_down_after_words(self, known: Known, key: str, lane: int) -> None:
-        holder = self.claim_and_write(known, lane, key, [ASSISTANT])
-        if isinstance(holder, Holder):
-            self.retry(holder)
-            self.scene.clock.advance(self.scene.settings.max_retry_backoff_seconds)
-            self._claim(known, self.lanes[lane], answer_lost=False)
+        A rollback that had to be told first is part of the latter.
+        """
+        last = before[-1].id if before else ""
+        stream = self.look(known)
+        new = [entry for entry in stream if entry.id > last]
+        told = 0
+        while told < len(new) and _is_of_rollback(new[told]):
+            told += 1
+        return fold([*before, *new[:told]]), new[told:]
 
-    @rule(
-        target=Machine.holders,
-        known=Machine.threads,
-        key=st.sampled_from(KEYS),
-        lane=lane_numbers,
-        word=st.sampled_from(["release", "retry"]),
-    )
-    def asked_to_end_while_it_breaks(self, known: Known, key: str, lane: int, word: str):
-        """A cancel is never undone by giving the dispatch back."""
-        self._accept(known, key, {lane}, answer_lost=False)
-        holder = self._claim(known, self.lanes[lane], answer_lost=False)
-        if not isinstance(holder, Holder):
-            return multiple()
-        self.play(self.scene.cancel(known.thread_id, holder.fence.dispatch_id))
-        told = self.play(getattr(self.scene, word)(holder.fence))
-        assert told == "cancelling"
-        return holder
+    # --- the row -----------------------------------------------------------------------------
 
-    @rule(holder=Machine.holders, dies=st.booleans())
-    def checkpoint(self, holder: Holder, dies: bool) -> None:
-        fence = holder.fence
-        point = Checkpoint(dispatch_id=fence.dispatch_id, run_id=fence.run_id, state={"n": 1})
-        self.append(holder, [ASSISTANT, point], answer_lost=False)
-        if dies:
-            self.worker_found_dead(holder)
-
-    @rule(holder=Machine.holders, minutes=st.sampled_from([1, 6, 17]))
-    def agent_is_mute(self, holder: Holder, minutes: int) -> None:
-        self._mute(holder, minutes)
-
-    @rule(known=Machine.threads, key=st.sampled_from(KEYS), lane=lane_numbers)
-    def a_turn_says_nothing(self, known: Known, key: str, lane: int) -> None:
-        self._accept(known, key, {lane}, answer_lost=False)
-        holder = self._claim(known, self.lanes[lane], answer_lost=False)
-        if isinstance(holder, Holder):
-            self._mute(holder, 17)
-
-    def _mute(self, holder: Holder, minutes: int) -> None:
-        """It beats all the while; keepers look."""
-        known = self.touch(holder.known)
-        for _ in range(minutes):
-            self.scene.clock.advance(60)
-            with contextlib.suppress(Fenced):
-                self.play(self.scene.renew(holder.fence))
-            self._expire(known, holder.fence.lane)
-        if minutes * 60 > self.scene.settings.progress_timeout_seconds + 60:
-            held = self._state(known).lanes.get(str(holder.fence.lane))
-            run = held.run if held is not None else None
-            assert run is None or run.run_id != holder.fence.run_id, "it is stopped"
-
-    # --- rows --------------------------------------------------------------------------------
-
-    def _row(self, known: Known) -> Row:
-        return self.rows.setdefault(known.thread_id, Row())
-
-    @rule(known=Machine.threads)
-    def project(self, known: Known) -> None:
-        if known.deleted:
-            return
-        state, row = self._state(known), self._row(known)
-        if row.stream_id < state.mark:
-            row.stream_id = state.mark
-            row.status = status.thread_status(state, is_sub_job=True)
-        self.play(lanes.projected(self.scene.scripts, known.thread_id, state.mark))
-
-    def _claim(self, known: Known, lane, answer_lost: bool):
-        """The row is the witness: it is told before the run does anything."""
-        holder = super()._claim(known, lane, answer_lost)
-        if isinstance(holder, Holder):
-            self.project(known)
-        return holder
-
-    # --- a Redis that forgets ----------------------------------------------------------------
-
-    @rule()
-    def redis_restarts(self) -> None:
-        self.scene.restart_redis()
-
-    @rule(known=Machine.threads)
-    def disk_is_written(self, known: Known) -> None:
-        redis, thread_id = self.scene.redis, known.thread_id
-        names = [
-            keys.stream(thread_id),
-            keys.state(thread_id),
-            keys.idempotency(thread_id),
-            keys.idempotency_ages(thread_id),
-        ]
-        due = {
-            member.decode(): score
-            for member, score in redis.zrange(keys.DUE, 0, -1, withscores=True)
-            if member.decode().startswith(str(thread_id))
-        }
-        self.kept[thread_id] = Kept({name: redis.dump(name) for name in names}, due)
-
-    @rule(known=Machine.threads)
-    def redis_comes_back_shorter(self, known: Known) -> None:
-        """It has of this thread what its disk had; the row has what it had seen."""
-        kept = self.kept.get(known.thread_id)
-        if kept is None or known.deleted:
-            return
-        self._forget_due(known)
-        for name, dump in kept.dumps.items():
-            self.scene.redis.delete(name)
-            if dump is not None:
-                self.scene.redis.restore(name, 0, dump)
-        if kept.due:
-            self.scene.redis.zadd(keys.DUE, kept.due)
-        self.scene.restart_redis()
-        self._forgotten(known)
-
-    @rule(known=Machine.threads, sure=st.integers(0, 9))
-    def redis_is_flushed(self, known: Known, sure: int) -> None:
-        if known.deleted or not self._row(known).stream_id or sure not in {3, 7}:
-            return
-        self._forget_due(known)
-        for name in self.scene.keys_of(known.thread_id):
-            self.scene.redis.delete(name)
-        self._forgotten(known)
-        self.play(self._revalidate(known.thread_id))
-
-    @rule(
-        target=Machine.holders,
-        known=Machine.threads,
-        key=st.sampled_from(KEYS),
-        lane=lane_numbers,
-        is_posted_to=st.booleans(),
-    )
-    def a_whole_turn_is_forgotten(self, known: Known, key: str, lane: int, is_posted_to: bool):
-        """Accepted on disk; claimed, seen by followers, perhaps ended: all lost."""
-        self._accept(known, key, {lane}, answer_lost=False)
-        self.disk_is_written(known)
-        holder = self._claim(known, self.lanes[lane], answer_lost=False)
-        if isinstance(holder, Holder):
-            self.append(holder, [ASSISTANT], answer_lost=False)
-        self.redis_comes_back_shorter(known)
-        if is_posted_to:
-            self._accept(known, "z", {lane}, answer_lost=False)
-        return self._claim(known, self.lanes[lane], answer_lost=False)
-
-    def _forget_due(self, known: Known) -> None:
-        for member in self.scene.redis.zrange(keys.DUE, 0, -1):
-            if member.decode().startswith(str(known.thread_id)):
-                self.scene.redis.zrem(keys.DUE, member)
-
-    def _forgotten(self, known: Known) -> None:
-        """What the outside was told is compared from here on with what is left."""
-        stream = self._stream(known)
-        left = {entry.id for entry in stream}
-        known.acknowledged &= left
-        forgotten = [key for key, each in known.accepted.items() if each.entry_id not in left]
-        for key in forgotten:
-            del known.accepted[key]
-        self.touch(known)
-        last, witness = stream[-1].id if stream else NOTHING, self._row(known).stream_id
-        if last < witness:
-            self.lost_at[known.thread_id] = (last, witness)
-
-    async def _revalidate(self, thread_id) -> None:
-        row = self.rows.setdefault(thread_id, Row())
-        await self.scene.revalidate(
-            thread_id, row.stream_id, was_running=row.status == "running"
+    async def revalidate(self, thread_id: ThreadId) -> None:
+        """Do as `operations.revalidate` does, with the machine's row."""
+        known = next(known for known in self.known if known.thread_id == thread_id)
+        is_shorter = await threads.revalidate(
+            self.scene.scripts,
+            thread_id,
+            witness=EntryId(known.mark),
+            was_running=known.status == "running",
         )
+        self.touch(known)
+        if is_shorter:
+            known.lost = False
+            await self.project(known)
+
+    async def project(self, known: Known) -> None:
+        """Do as `operations.project` does, with the machine's row."""
+        state = await self.scene.state(known.thread_id)
+        if state.is_open and state.mark > known.mark:
+            known.mark = state.mark
+            known.status = thread_status(state, is_sub_job=True)
+        await lanes.projected(self.scene.scripts, known.thread_id, state.mark)
 
     # --- promises ----------------------------------------------------------------------------
 
+    @invariant()
+    def every_promise_holds(self) -> None:
+        touched = [self.known[index] for index in sorted(self.touched)]
+        self.touched.clear()
+        found = self.scene.snapshot([known.thread_id for known in touched])
+        self.channels.listen()
+        for known, (fields, stream) in zip(touched, found, strict=True):
+            self._check(known, fields, stream)
+        due = self.scene.due()
+        assert set(due) == set().union(*(known.unfinished for known in self.known)), (
+            "due holds exactly the unfinished lanes"
+        )
+        if not self.went_back:
+            for known, (fields, _) in zip(touched, found, strict=True):
+                places.looked_at_in_time(known.thread_id, from_fields(fields), due)
+
     def _check(self, known: Known, fields: dict[str, str], stream: list[Read]) -> None:
-        super()._check(known, fields, stream)
+        state = fold(stream)
+        known.unfinished = {
+            f"{known.thread_id}|{lane_id}"
+            for lane_id, lane in state.lanes.items()
+            if lane.has_work
+        }
         if known.deleted:
-            self.lost_at.pop(known.thread_id, None)
+            assert set(fields) == {"deleted"}, "nothing but a tombstone is left"
+            assert self.scene.keys_of(known.thread_id) == [keys.state(known.thread_id)]
             return
-        state, row = fold(stream), self._row(known)
-        self._check_forgotten(known, stream)
-        tells = status.thread_status(state, is_sub_job=True)
-        is_dirty = self.scene.redis.zscore(keys.DIRTY, str(known.thread_id)) is not None
-        if not state.has_work and known.thread_id not in self.lost_at:
-            assert row.status == tells or is_dirty, "a row that lags is known to lag"
-
-    def _check_forgotten(self, known: Known, stream: list[Read]) -> None:
-        last, witness = self.lost_at.get(known.thread_id, (None, NOTHING))
-        if last is None:
+        if known.lost:
+            assert not fields, "what is missing is not made anew in silence"
             return
-        newer = [entry for entry in stream if entry.id > last]
-        if not newer:
-            return
-        assert type(newer[0].payload).__name__ == "StreamRollback", "it is told before all else"
-        assert newer[0].id > witness, "ids never come again"
-        del self.lost_at[known.thread_id]
+        stands = {entry.id for entry in stream}
+        assert known.acknowledged <= stands, "what was acknowledged stands"
+        witness = self.witness(known, stream, compacted=known.compacted)
+        self._told_what_is_lost(known, stream, witness)
+        self.channels.check(known.thread_id, stream)
+        assert witness.chats == dict.fromkeys(known.accepted, 1), "one entry per key"
+        places.one_place_each(fields)
+        assert from_fields(fields).usage == witness.usage, "usage is the sum of the runs'"
+        assert to_fields(state) == fields, "the hash is the fold"
+        assert from_fields(fields) == state, "the hash reads back as the fold"
+        if not state.has_work and known.owed is None:
+            lags = known.status != thread_status(state, is_sub_job=True)
+            is_named = self.scene.redis.zscore(keys.DIRTY, str(known.thread_id)) is not None
+            assert is_named or not lags, "a row that lags is known to lag"
 
-    def _stream(self, known: Known) -> list[Read]:
-        return self.scene.snapshot([known.thread_id])[0][1]
+    def witness(self, known: Known, stream: Sequence[Read], *, compacted: bool) -> Witness:
+        dead_ms = int(self.scene.settings.worker_dead_seconds * 1000)
+        return Witness(known.killed, dead_ms=dead_ms, compacted=compacted).read(stream)
 
-    def _state(self, known: Known) -> ThreadState:
-        return self.play(self.scene.state(known.thread_id))
+    def _told_what_is_lost(self, known: Known, stream: list[Read], witness: Witness) -> None:
+        if known.owed is not None:
+            later = [entry for entry in stream if entry.id > known.owed]
+            if later:
+                assert isinstance(later[0].payload, StreamRollback), (
+                    "nothing is written before a loss is told"
+                )
+                assert (later[0].payload.kept or "") == known.owed
+                known.owed = None
+                known.rollbacks += 1
+        assert witness.rollbacks == known.rollbacks, "only a loss is told as one"
+
+    # --- the end -----------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        try:
+            if sys.exc_info()[0] is None:  # else a promise is broken already
+                self.come_to_rest()
+        finally:
+            for known in self.known:
+                self.play(self.scene.delete(known.thread_id))
+                self.scene.redis.delete(keys.state(known.thread_id))
+
+    def come_to_rest(self) -> None:
+        """Nobody works any more; keepers look at what is due until nothing is."""
+        for _ in range(40):
+            due = self.scene.due()
+            if not due:
+                break
+            self.scene.clock.advance(self.scene.settings.start_timeout_seconds)
+            for member in due:
+                thread_id, _, lane = member.partition("|")
+                self.play(self.scene.expire(ThreadId(UUID(thread_id)), AgentId(UUID(lane))))
+        self.touched = set(range(len(self.known)))
+        self.every_promise_holds()
+        for known in self.known:
+            witness = self.witness(known, self.look(known), compacted=True)
+            assert witness.ended == set(witness.births), "at rest each dispatch has ended"
+
+
+def _is_of_rollback(entry: Read) -> bool:
+    match entry.payload:
+        case StreamRollback():
+            return True
+        case Failed(reason=reason) | SessionOrphaned(reason=reason):
+            return reason == "stream_rollback"
+        case _:
+            return False
+
+
+def settings(examples: int, steps: int, **more) -> hypothesis.settings:
+    return hypothesis.settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        report_multiple_bugs=False,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        **more,
+    )

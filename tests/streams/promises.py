@@ -3,76 +3,59 @@
 Independent of the fold and of the state hash: it knows only what an entry says about itself.
 """
 
-from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from functools import singledispatchmethod
+from typing import Final
 
 from dispatch import payloads
-from dispatch.ids import RunId, milliseconds_of
+from dispatch.ids import milliseconds_of
+from dispatch.payloads import usage as usages
 from dispatch.payloads.chat import Chat
 from dispatch.payloads.signals import (
     Cancelled,
     CancelRequested,
     Checkpoint,
     Completed,
+    EntryWritten,
     Failed,
     FellThrough,
+    NoProgress,
     Queued,
     Released,
+    RolledBack,
     RunLost,
     SessionOrphaned,
     Started,
     Steered,
+    StreamRollback,
+    Terminal,
 )
 from tests.streams.scene import Read
+from tests.streams.turns import Books, Lane, Run, Turn
+
+BY_RECORD: Final = {
+    "attempts_exhausted",
+    "never_started",
+    "no_progress",
+    "orphaned",
+    "run_timeout",
+    "stream_rollback",
+}
+"""Why the record itself fails a dispatch."""
 
 
-@dataclass
-class Run:
-    """One run as the stream tells it."""
-
-    started: Started
-    at_ms: int
-    n: int = 0
-    is_open: bool = True
-    effects: bool = False
-    deadline_ms: int | None = None
-
-    @property
-    def over_ms(self) -> int:
-        clocks = [self.at_ms + self.started.lease_ms, self.started.hard_ms]
-        return min([*clocks, self.deadline_ms] if self.deadline_ms else clocks)
-
-
-@dataclass
-class Witness:
+class Witness(Books):
     """Reads a stream from its first entry and stops at the first broken promise."""
-
-    killed: Collection[RunId] = ()
-    """Runs whose process was said to be dead: they may be ended before their lease is over."""
-    compacted: bool = False
-    """True: chunks were deleted, so a run's sequence may have holes."""
-    seq: int = 0
-    last_id: str = ""
-    births: dict[str, Queued] = field(default_factory=dict)
-    next_attempt: dict[str, int] = field(default_factory=dict)
-    ended: set[str] = field(default_factory=set)
-    asked: set[str] = field(default_factory=set)
-    """Dispatches that were asked to end while they ran."""
-    fallen: set[str] = field(default_factory=set)
-    """Dispatches that were to steer a turn and were told that it had ended."""
-    spoiled: set[str] = field(default_factory=set)
-    runs: dict[str, Run] = field(default_factory=dict)
-    chats: Counter[str] = field(default_factory=Counter)
-    orphaned: str | None = None
-    """A dispatch whose `failed` must be followed by the thread's own signal."""
 
     def read(self, entries: Sequence[Read]) -> "Witness":
         for entry in entries:
             self._order(entry)
             self._progress(entry)
-            self._meaning(entry)
+            self._at_once(entry.payload)
+            self._say(entry.payload, entry)
         assert self.orphaned is None, "a failure by the record is told to the thread"
+        assert not self.falling, "whoever was to steer a turn hears that it ended"
+        assert not self.rolling, "a Redis that forgot leaves no dispatch open"
         return self
 
     def _order(self, entry: Read) -> None:
@@ -89,124 +72,208 @@ class Witness:
         run_id, _, text = entry.writer.rpartition(":")
         run, n = self.runs[run_id], int(text)
         assert run.is_open, "no event of a run after its end"
-        if n > 0:
-            assert n == run.n + 1 or (self.compacted and n > run.n), (
-                "a run's events are 1, 2, 3"
-            )
-            run.n = n
+        if n == 0:
+            run.beat_ms = milliseconds_of(entry.id)
+            return
+        assert n == run.n + 1 or (self.compacted and n > run.n), "a run's events are 1, 2, 3"
+        run.n = n
         run.at_ms = milliseconds_of(entry.id)
         run.effects = run.effects or payloads.is_effect(entry.payload)
-        if isinstance(entry.payload, Checkpoint):
-            # From here another run may go on.
-            run.effects = False
 
-    def _meaning(self, entry: Read) -> None:
-        match entry.payload:
-            case Chat(text=text):
-                self.chats[text] += 1
-            case Queued() as queued:
-                self._born(queued, entry)
-            case Started() as started:
-                self._started(started, milliseconds_of(entry.id))
-            case Completed() | Failed() | Cancelled() as terminal:
-                self._ended(terminal, entry, milliseconds_of(entry.id))
-            case _:
-                self._turned(entry)
+    def _at_once(self, payload: payloads.Payload) -> None:
+        """What one transition says stands together."""
+        if self.orphaned is not None:
+            assert isinstance(payload, SessionOrphaned), (
+                "a failure by the record is told to the thread"
+            )
+        elif self.rolling:
+            assert isinstance(payload, Failed), "a Redis that forgot leaves no dispatch open"
+        elif self.falling:
+            assert isinstance(payload, FellThrough), (
+                "whoever was to steer a turn hears that it ended"
+            )
 
-    def _turned(self, entry: Read) -> None:
-        at_ms = milliseconds_of(entry.id)
-        match entry.payload:
-            case Released() as released:
-                self._left(released.run_id)
-                self.next_attempt[released.dispatch_id] -= 1
-            case RunLost(run_id=run_id, reason="error"):
-                self._left(run_id)
-            case RunLost(run_id=run_id):
-                self._reaped(run_id, at_ms)
-            case Steered() as steered:
-                self._steered(steered)
-            case FellThrough(dispatch_id=dispatch_id, target=target):
-                assert target in self.ended, "only what ended is not steered any more"
-                self.fallen.add(dispatch_id)
-            case CancelRequested(dispatch_id=dispatch_id, deadline=deadline):
-                self.asked.add(dispatch_id)
-                self._open_run(dispatch_id).deadline_ms = deadline
-            case SessionOrphaned(dispatch_id=dispatch_id):
-                assert self.orphaned == dispatch_id
-                self.orphaned = None
-            case _:
-                pass
+    @singledispatchmethod
+    def _say(self, _payload: object, _entry: Read) -> None:
+        """Most entries promise nothing."""
 
-    def _born(self, queued: Queued, entry: Read) -> None:
-        assert queued.dispatch_id not in self.births, "a dispatch is born once"
-        assert queued.dispatch_id.startswith(queued.entry_id)
-        assert queued.entry_id < entry.id
-        self.births[queued.dispatch_id] = queued
-        self.next_attempt[queued.dispatch_id] = 1
+    @_say.register
+    def _chat(self, chat: Chat, entry: Read) -> None:
+        self.chats[chat.text] += 1
+        self.entries.add(entry.id)
 
-    def _started(self, started: Started, at_ms: int) -> None:
-        dispatch_id = started.dispatch_id
+    # --- births ------------------------------------------------------------------------------
+
+    @_say.register
+    def _born(self, queued: Queued, _entry: Read) -> None:
+        dispatch_id = queued.dispatch_id
+        lane = self.lanes.setdefault(queued.agent_id, Lane())
+        assert dispatch_id not in self.births, "a dispatch is born once"
+        assert dispatch_id.startswith(f"{queued.entry_id}.")
+        assert queued.entry_id in self.entries, "a dispatch is born of an entry before it"
+        assert queued.entry_id not in lane.asked, "an entry asks an agent once"
+        lane.asked.add(queued.entry_id)
+        self.births[dispatch_id] = queued
+        turn = self.turns[dispatch_id] = Turn(queued, steers=queued.steers)
+        if queued.first:
+            run = lane.run
+            assert lane.is_busy
+            assert run is None or run.deadline_ms, (
+                "the turn that is interrupted is asked to end"
+            )
+        if turn.steers is not None:
+            assert lane.run is not None, "what steers is meant for a turn that runs"
+            assert lane.run.dispatch_id == turn.steers, (
+                "what steers is meant for a turn that runs"
+            )
+            assert not lane.run.deadline_ms, "what steers is meant for a turn that goes on"
+        lane.queue.insert(0 if queued.first else len(lane.queue), dispatch_id)
+
+    @_say.register
+    def _written(self, written: EntryWritten, _entry: Read) -> None:
+        lane = self.lanes[written.agent_id]
+        assert written.entry_id in self.entries
+        assert written.entry_id not in lane.asked, "what is only written asks nobody"
+        assert written.active_dispatch_id == lane.active, "a busy lane's dispatch is named"
+        lane.asked.add(written.entry_id)
+
+    # --- runs --------------------------------------------------------------------------------
+
+    @_say.register
+    def _started(self, started: Started, entry: Read) -> None:
+        dispatch_id, at_ms = started.dispatch_id, milliseconds_of(entry.id)
+        lane, turn = self.lanes[started.agent_id], self.turns[dispatch_id]
         assert dispatch_id not in self.ended, "what has ended never starts"
-        assert dispatch_id not in self.asked, "a cancel is never undone"
-        if self.births[dispatch_id].steers is not None:
-            assert dispatch_id in self.fallen, "what steers a turn never runs untold"
-        assert dispatch_id not in self.spoiled, "nothing runs again after a visible effect"
-        assert started.attempt == self.next_attempt[dispatch_id], "attempts are 1, 2, 3"
-        assert started.attempt <= self.births[dispatch_id].max_attempts
+        assert lane.run is None, "one open run per lane"
         assert started.run_id not in self.runs
-        for run in self.runs.values():
-            other_lane = run.started.agent_id != started.agent_id
-            assert not run.is_open or other_lane, "one open run per lane"
-        self.runs[started.run_id] = Run(started, at_ms)
-        self.next_attempt[dispatch_id] += 1
+        assert lane.queue[:1] == [dispatch_id], "the first of the lane starts"
+        assert not turn.spoiled, "nothing runs again after a visible effect"
+        assert started.attempt == turn.next_attempt, "attempts are 1, 2, 3"
+        assert started.attempt <= turn.queued.max_attempts, "attempts have an end"
+        assert at_ms >= turn.not_before_ms, "no attempt before its time"
+        assert started.checkpoint_id == turn.checkpoint_id, (
+            "a run goes on from the last checkpoint"
+        )
+        lane.queue.pop(0)
+        lane.run = self.runs[started.run_id] = Run(started, at_ms)
+        turn.next_attempt += 1
 
-    def _open_run(self, dispatch_id: str) -> Run:
-        found = [
-            run
-            for run in self.runs.values()
-            if run.is_open and run.started.dispatch_id == dispatch_id
-        ]
-        assert len(found) == 1
-        return found[0]
+    @_say.register
+    def _checkpoint(self, checkpoint: Checkpoint, entry: Read) -> None:
+        run = self._by_holder(checkpoint.run_id, entry)
+        assert run.dispatch_id == checkpoint.dispatch_id
+        run.effects = False
+        self.turns[run.dispatch_id].checkpoint_id = entry.id
 
-    def _left(self, run_id: str | None) -> Run:
-        assert run_id is not None
-        run = self.runs[run_id]
-        assert run.is_open, "a run ends once"
-        run.is_open = False
-        dispatch_id = run.started.dispatch_id
-        if run.effects and not self.births[dispatch_id].repeatable:
-            self.spoiled.add(dispatch_id)
-        return run
+    @_say.register
+    def _steered(self, steered: Steered, entry: Read) -> None:
+        run = self._by_holder(steered.run_id, entry)
+        turn = self.turns[steered.dispatch_id]
+        assert steered.into == run.dispatch_id, "an entry steers the turn that takes it in"
+        assert turn.steers == steered.into, "an entry steers the turn it was meant for"
+        assert turn.queued.entry_id == steered.entry_id
+        lane = self.lanes[turn.queued.agent_id]
+        waiting = [each for each in lane.queue if self.turns[each].steers == steered.into]
+        assert waiting[:1] == [steered.dispatch_id], "what steers is taken in as it was posted"
+        self._end(steered.dispatch_id)
 
-    def _steered(self, steered: Steered) -> None:
-        """A terminal too: the entry was taken into another's turn."""
-        run = self.runs[steered.run_id]
-        assert run.is_open, "an entry is taken into a turn that goes on"
-        assert run.started.dispatch_id == steered.into
-        assert self.births[steered.dispatch_id].steers == steered.into
-        assert steered.dispatch_id not in self.ended, "one terminal per dispatch"
-        self.ended.add(steered.dispatch_id)
-        run.effects = True
+    @_say.register
+    def _fell_through(self, fell: FellThrough, _entry: Read) -> None:
+        assert fell.dispatch_id in self.falling, "what falls through was to steer what ended"
+        self.falling.remove(fell.dispatch_id)
+        turn = self.turns[fell.dispatch_id]
+        assert (turn.steers, turn.queued.entry_id) == (fell.target, fell.entry_id)
+        turn.steers = None
 
-    def _reaped(self, run_id: str | None, at_ms: int) -> None:
-        run = self._left(run_id)
-        lives = at_ms < run.over_ms and run_id not in self.killed
-        assert not lives, "nobody whose lease lives is reaped"
+    @_say.register
+    def _released(self, released: Released, _entry: Read) -> None:
+        turn = self._requeued(released.dispatch_id, released.run_id)
+        turn.next_attempt -= 1
+        turn.not_before_ms = 0
 
-    def _ended(self, terminal: Completed | Failed | Cancelled, entry: Read, at_ms: int) -> None:
-        dispatch_id = terminal.dispatch_id
+    @_say.register
+    def _lost(self, lost: RunLost, entry: Read) -> None:
+        run = self.runs[lost.run_id]
+        if lost.reason != "error":
+            self._is_over(run, milliseconds_of(entry.id))
+        assert lost.effects == run.effects, "a loss tells whether the run was seen"
+        turn = self._requeued(lost.dispatch_id, lost.run_id)
+        assert lost.attempt == run.started.attempt
+        assert lost.attempt < turn.queued.max_attempts, "attempts have an end"
+        turn.not_before_ms = lost.not_before
+
+    # --- clocks, cancels ---------------------------------------------------------------------
+
+    @_say.register
+    def _cancel_requested(self, asked: CancelRequested, entry: Read) -> None:
+        run = self._running(asked.dispatch_id)
+        assert run.deadline_ms is None, "a run is asked to end once"
+        limit_ms = self.births[asked.dispatch_id].progress_ms
+        if asked.reason == "no_progress":
+            mute_ms = milliseconds_of(entry.id) - run.at_ms
+            assert 0 < limit_ms <= mute_ms, "only the mute are stopped"
+        run.deadline_ms, run.reason = asked.deadline, asked.reason
+
+    @_say.register
+    def _rolled_back(self, rolled: RolledBack, _entry: Read) -> None:
+        run = self._running(rolled.dispatch_id)
+        assert run.deadline_ms, "the turn that is interrupted is asked to end"
+        assert rolled.entry_id == self.births[rolled.dispatch_id].entry_id
+        assert not run.is_rolled_back, "a turn is rolled back once"
+        run.is_rolled_back, run.reason = True, "rolled_back"
+
+    @_say.register
+    def _no_progress(self, warning: NoProgress, entry: Read) -> None:
+        run = self._running(warning.dispatch_id)
+        limit_ms = self.births[warning.dispatch_id].warn_ms
+        assert (warning.run_id, warning.since_ms) == (run.started.run_id, run.at_ms)
+        assert 0 < limit_ms <= milliseconds_of(entry.id) - run.at_ms, "only the mute are warned"
+        assert run.warned_ms != run.at_ms, "a silence is warned of once"
+        run.warned_ms = run.at_ms
+
+    # --- ends --------------------------------------------------------------------------------
+
+    @_say.register(Completed | Failed | Cancelled)
+    def _terminal(self, terminal: Terminal, entry: Read) -> None:
+        dispatch_id, run_id = terminal.dispatch_id, terminal.run_id
         assert dispatch_id in self.births
         assert dispatch_id not in self.ended, "one terminal per dispatch"
-        self.ended.add(dispatch_id)
+        is_lost = isinstance(terminal, Failed) and terminal.reason == "stream_rollback"
         if entry.writer is not None:
-            assert entry.writer.startswith(f"{terminal.run_id}:")
-            self._left(terminal.run_id)
-        elif isinstance(terminal, Failed) and terminal.reason == "stream_rollback":
-            # Whether its lease lived is not asked: it may have run in what was lost.
-            if terminal.run_id is not None:
-                self._left(terminal.run_id)
-        elif terminal.run_id is not None:
-            self._reaped(terminal.run_id, at_ms)
+            self._by_holder(run_id or "", entry)
+        elif run_id is not None and not is_lost:
+            self._is_over(self.runs[run_id], milliseconds_of(entry.id))
+        if run_id is not None:
+            run = self._left(run_id)
+            assert run.dispatch_id == dispatch_id
+            self._fits(terminal, run, entry)
+        self._end(dispatch_id, is_lost=is_lost)
+        if terminal.usage is not None:
+            self.usage = self.usage.plus(usages.bounded(terminal.usage))
         if isinstance(terminal, Failed) and entry.writer is None:
+            assert terminal.reason in BY_RECORD
             self.orphaned = dispatch_id
+
+    def _fits(self, terminal: Terminal, run: Run, entry: Read) -> None:
+        """The reason that the record gives is what happened."""
+        if entry.writer is not None or isinstance(terminal, Completed):
+            return
+        if isinstance(terminal, Cancelled):
+            assert run.deadline_ms, "only what was asked to end is cancelled"
+        elif terminal.reason == "no_progress":
+            assert run.reason == "no_progress", "only the mute are stopped"
+        elif terminal.reason == "orphaned":
+            assert run.effects, "only what was seen is orphaned"
+
+    @_say.register
+    def _session_orphaned(self, orphaned: SessionOrphaned, _entry: Read) -> None:
+        assert self.orphaned == orphaned.dispatch_id
+        self.orphaned = None
+
+    @_say.register
+    def _stream_rollback(self, rollback: StreamRollback, entry: Read) -> None:
+        assert rollback.witness < entry.id, "later ids exceed what the row saw"
+        assert (rollback.kept or "") < rollback.witness
+        self.rollbacks += 1
+        self.falling = []
+        self.rolling = [each for each in self.births if each not in self.ended]

@@ -1,6 +1,7 @@
 """A stage for the scripts: simulated time, made-up threads, and what the scripts answered.
 
-Time is a key of the test's Redis. Entry ids are made from it, increasing, as Redis would.
+Time is a key of the test's Redis. Entry ids are made from it as Redis would: greater than all
+before them on the stream, whatever the clock says.
 """
 
 import contextlib
@@ -37,7 +38,16 @@ local function now_ms()
   return tonumber(redis.call('GET', 'arbe:test:clock'))
 end
 local function next_id()
-  return string.format('%d-%d', now_ms(), redis.call('INCR', 'arbe:test:ids'))
+  local now = now_ms()
+  if redis.call('EXISTS', KEYS[1]) == 0 then return string.format('%d-0', now) end
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then
+      local ms, n = string.match(info[i + 1], '^(%d+)-(%d+)$')
+      if tonumber(ms) >= now then return string.format('%d-%d', ms, n + 1) end
+    end
+  end
+  return string.format('%d-0', now)
 end
 """
 START_MS: Final = 1_700_000_000_000
@@ -103,7 +113,7 @@ class Read(msgspec.Struct, frozen=True):
 
 
 class Clock:
-    """Simulated time of one Redis; it only goes forward."""
+    """Simulated time of one Redis."""
 
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
@@ -314,6 +324,11 @@ class Scene:
             for fields, rows in zip(found[::2], found[1::2], strict=True)
         ]
 
+    def newest(self, thread_id: ThreadId) -> EntryId:
+        """Return the last id that the stream ever gave."""
+        info = self.redis.xinfo_stream(keys.stream(thread_id))
+        return ids.entry_id_of(info["last-generated-id"].decode())
+
     def due(self) -> dict[str, int]:
         """Return the due index of this scene's threads: member → seconds from now."""
         mine = {str(thread_id) for thread_id in self.threads}
@@ -331,9 +346,7 @@ class Scene:
         for thread_id in self.threads:
             await self.delete(thread_id)
             self.redis.delete(keys.state(thread_id))
-        self.redis.delete(
-            keys.runs(WORKER), "arbe:test:clock", "arbe:test:ids", "arbe:test:boot"
-        )
+        self.redis.delete(keys.runs(WORKER), "arbe:test:clock", "arbe:test:boot")
         await self.connection.close()
 
 
