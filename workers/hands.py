@@ -61,7 +61,7 @@ class TurnHands:
         found = history(
             read, agent_id=request.agent.id, entry_id=request.entry_id, handles=handles
         )
-        self._ledger.read(found)
+        self._ledger.read(found, request.entry_id)
         self._has_read = True
         return found
 

@@ -3,13 +3,15 @@
 The intent is the `pi.assistant` that holds the call, the outcome its `pi.tool_result`.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from dispatch import clock, log
 from dispatch.errors import ArbeError, Fenced, Invalid
-from dispatch.models.history import HistoryMessage, text_of, tool_calls
+from dispatch.ids import EntryId
+from dispatch.models.history import HistoryMessage
 from dispatch.payloads import llm
+from dispatch.payloads.content import text_of, tool_calls
 from workers.agents import Perform, ToolAnswer, ToolCall
 from workers.sandboxes import OnOutput
 
@@ -31,9 +33,10 @@ class Ledger:
         self._announced: set[str] = set()
         self._answers: dict[str, ToolAnswer] = {}
 
-    def read(self, messages: Iterable[HistoryMessage]) -> None:
-        """Take in what stands on the stream already."""
-        for each in messages:
+    def read(self, messages: Sequence[HistoryMessage], entry_id: EntryId) -> None:
+        """Take in what stands on the stream already of the turn of an entry."""
+        asked = [i for i, each in enumerate(messages) if each.entry_id == entry_id]
+        for each in messages[asked[0] if asked else 0 :]:
             if each.role == "assistant":
                 self.announce(each.message)
             elif each.role == "toolResult":

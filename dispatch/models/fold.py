@@ -19,6 +19,8 @@ from dispatch.errors import Invalid
 from dispatch.ids import DispatchId, EntryId, RunId, WorkerId, milliseconds_of
 from dispatch.models.state import Dispatch, Ended, Lane, Outcome, Run, Steering, ThreadState
 from dispatch.payloads.chat import Chat
+from dispatch.payloads.content import open_calls
+from dispatch.payloads.llm import Assistant, ToolResult
 from dispatch.payloads.signals import (
     Cancelled,
     CancelRequested,
@@ -199,6 +201,29 @@ def _checkpoint(payload: Checkpoint, state: ThreadState, entry: FoldEntry) -> Th
 
 
 @_apply.register
+def _assistant(payload: Assistant, state: ThreadState, entry: FoldEntry) -> ThreadState:
+    dispatch_id = _writing(state, entry)
+    if dispatch_id is None:
+        return state
+    dispatch = state.dispatches[dispatch_id]
+    calls = {call.id: call for call in dispatch.calls}
+    for call in open_calls(payload.message):
+        calls.setdefault(call.id, call)
+    dispatch = replace(dispatch, calls=tuple(calls.values()))
+    return _with_dispatch(state, dispatch_id, dispatch)
+
+
+@_apply.register
+def _tool_result(payload: ToolResult, state: ThreadState, entry: FoldEntry) -> ThreadState:
+    dispatch_id = _writing(state, entry) or DispatchId(payload.dispatch_id or "")
+    dispatch = state.dispatches.get(dispatch_id)
+    if dispatch is None:
+        return state
+    left = tuple(call for call in dispatch.calls if call.id != payload.tool_call_id)
+    return _with_dispatch(state, dispatch_id, replace(dispatch, calls=left))
+
+
+@_apply.register
 def _steered(payload: Steered, state: ThreadState, entry: FoldEntry) -> ThreadState:
     dispatches = dict(state.dispatches)
     taken = dispatches.pop(DispatchId(payload.dispatch_id), None)
@@ -334,6 +359,15 @@ def _lane_running(state: ThreadState, dispatch_id: str) -> tuple[str, Lane | Non
     if lane.run is None or lane.run.dispatch_id != dispatch_id:
         return dispatch.lane, None
     return dispatch.lane, lane
+
+
+def _writing(state: ThreadState, entry: FoldEntry) -> DispatchId | None:
+    """Return the dispatch whose open run wrote this."""
+    run_id = (entry.writer or "").rpartition(":")[0]
+    for lane in state.lanes.values():
+        if lane.run is not None and lane.run.run_id == run_id:
+            return lane.run.dispatch_id
+    return None
 
 
 def _with_run(

@@ -9,7 +9,7 @@ Not guaranteed: sense in a stream that lost durable entries.
 
 from collections.abc import Iterable, Mapping
 from functools import singledispatchmethod
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -18,6 +18,7 @@ from dispatch.errors import Invalid
 from dispatch.ids import AgentId, EntryId, milliseconds_of
 from dispatch.models.fold import FoldEntry
 from dispatch.payloads.chat import Chat
+from dispatch.payloads.content import UNFINISHED, text_of, tool_calls
 from dispatch.payloads.llm import Assistant, Compaction, ToolResult
 from dispatch.payloads.signals import (
     Cancelled,
@@ -33,8 +34,6 @@ from dispatch.payloads.signals import (
 )
 
 Role = Literal["user", "assistant", "toolResult", "summary"]
-UNFINISHED: Final = frozenset({"error", "aborted"})
-"""Stop reasons of messages that are shown to people and never to a model."""
 INTERRUPTED: Final = "Interrupted: nobody knows whether it was done, or how it ended."
 
 
@@ -64,28 +63,6 @@ def history(
     for entry in entries:
         reader.read(entry)
     return reader.messages()
-
-
-def tool_calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the tool calls in an assistant's message: `id`, `name`, `arguments`."""
-    return [part for part in _parts(message) if part.get("type") == "toolCall"]
-
-
-def text_of(message: Mapping[str, Any]) -> str:
-    """Return a message's text without its other parts."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    texts = [part.get("text") for part in _parts(message) if part.get("type") == "text"]
-    return "\n".join(text for text in texts if isinstance(text, str) and text)
-
-
-def _parts(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    content = message.get("content")
-    if not isinstance(content, list):
-        return []
-    found = cast("list[object]", content)
-    return [cast("dict[str, Any]", part) for part in found if isinstance(part, dict)]
 
 
 class _Turn:

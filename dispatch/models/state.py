@@ -7,8 +7,9 @@ field beside the fold, `boot`, names the start of Redis under which the hash was
 Not guaranteed: that every field is understood; those of a newer version are ignored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, cast
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -22,6 +23,7 @@ from dispatch.ids import (
     redis_id_of,
 )
 from dispatch.payloads import policy as policies
+from dispatch.payloads.content import OpenCall
 from dispatch.payloads.policy import DispatchPolicy
 from dispatch.payloads.usage import UsageTotals
 
@@ -41,6 +43,9 @@ class Dispatch(msgspec.Struct, frozen=True):
     """No attempt starts before this (Unix ms)."""
     checkpoint_id: EntryId | None = None
     """The entry of the last checkpoint, from which the next attempt goes on."""
+
+    calls: tuple[OpenCall, ...] = ()
+    """Announced and not answered yet, in order."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,6 +168,8 @@ def to_fields(state: ThreadState) -> dict[str, str]:
             f"{dispatch.lane},{dispatch.attempt},{dispatch.policy.max_attempts},"
             f"{dispatch.not_before_ms},{dispatch.policy.text},{dispatch.checkpoint_id or ''}"
         )
+        if dispatch.calls:
+            fields[f"calls:{dispatch_id}"] = calls_text(dispatch.calls)
     return fields
 
 
@@ -184,7 +191,9 @@ def from_fields(fields: Mapping[str, str]) -> ThreadState:
         usage=msgspec.convert(groups.get("usage", {}), UsageTotals, strict=False),
         lanes={lane_id: _lane(fields, lane_id) for lane_id in lane_ids},
         dispatches={
-            DispatchId(dispatch_id): _dispatch(text)
+            DispatchId(dispatch_id): _dispatch(
+                text, groups.get("calls", {}).get(dispatch_id, "")
+            )
             for dispatch_id, text in groups.get("dispatch", {}).items()
         },
     )
@@ -266,7 +275,17 @@ def _run(fields: Mapping[str, str], lane_id: str) -> Run | None:
     )
 
 
-def _dispatch(text: str) -> Dispatch:
+def calls_text(calls: Iterable[OpenCall]) -> str:
+    """Return calls as the hash holds them: `id,name`, made safe, with spaces between."""
+    return " ".join(f"{quote(call.id, safe='')},{quote(call.name, safe='')}" for call in calls)
+
+
+def _calls(text: str) -> tuple[OpenCall, ...]:
+    pairs = (word.partition(",") for word in text.split())
+    return tuple(OpenCall(unquote(call_id), unquote(name)) for call_id, _, name in pairs)
+
+
+def _dispatch(text: str, calls: str) -> Dispatch:
     lane, attempt, max_attempts, not_before, policy, checkpoint = [*text.split(","), "", ""][:6]
     return Dispatch(
         lane,
@@ -274,4 +293,5 @@ def _dispatch(text: str) -> Dispatch:
         policies.from_text(int(max_attempts), policy),
         int(not_before),
         EntryId(checkpoint) if checkpoint else None,
+        _calls(calls),
     )

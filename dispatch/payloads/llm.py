@@ -73,6 +73,8 @@ class ToolResult(
     usage: TokenUsage | None = None
     entry_id: str | None = None
     parent_id: str | None = None
+    dispatch_id: str | None = None
+    """Set when the record itself answers, for a run that no longer can."""
 
 
 class Compaction(

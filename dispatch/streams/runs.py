@@ -6,6 +6,7 @@ same run id, append by the same sequence, and finish are answered as the first t
 """
 
 from typing import Any, Final, Literal
+from urllib.parse import quote
 
 import msgspec
 from msgspec.structs import replace
@@ -21,7 +22,10 @@ from dispatch.ids import (
     WorkerId,
     entry_id_of,
 )
+from dispatch.models import state
 from dispatch.payloads import usage as usages
+from dispatch.payloads.content import open_calls
+from dispatch.payloads.llm import Assistant, ToolResult
 from dispatch.payloads.signals import Checkpoint, Completed, Failed
 from dispatch.payloads.signals import Terminal as TerminalPayload
 from dispatch.payloads.usage import TokenUsage
@@ -261,8 +265,20 @@ def _event_arguments(
 ) -> list[str | bytes]:
     arguments: list[str | bytes] = []
     for payload, raw in events:
-        arguments += ["e" if payloads.is_ephemeral(payload) else "d", raw]
+        arguments += ["e" if payloads.is_ephemeral(payload) else "d", raw, _calls_of(payload)]
     return arguments
+
+
+def _calls_of(payload: payloads.KnownPayload) -> str:
+    """Say which tool calls an event announces or answers."""
+    match payload:
+        case Assistant(message=message):
+            calls = state.calls_text(open_calls(message))
+            return f"+{calls}" if calls else ""
+        case ToolResult(tool_call_id=call_id):
+            return f"-{quote(call_id, safe='')}"
+        case _:
+            return ""
 
 
 def _written(fence: Fence, answer: list[Any]) -> Written:

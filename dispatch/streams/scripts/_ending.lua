@@ -34,6 +34,7 @@ local function lose(due, lane, dispatch, run, record, seq, more)
   local limits = limits_of(record)
   local wait = math.min(limits.backoff * 2 ^ (record.attempt - 1), limits.max_backoff)
   record.not_before = now_ms() + wait
+  seq = interrupt_calls(dispatch, seq, true)
   local mark, at = add('{"type":"signal.dispatch.run_lost","dispatchId":"' .. dispatch
     .. '","runId":"' .. run .. '","attempt":' .. record.attempt
     .. ',"notBefore":' .. string.format('%d', record.not_before) .. more .. '}', seq + 1)
@@ -48,9 +49,10 @@ end
 local function fail(lane, dispatch, run, reason, seq)
   local by_run = run and (',"runId":"' .. run .. '"') or ''
   local head = '"dispatchId":"' .. dispatch .. '","reason":"' .. reason .. '"' .. by_run .. '}'
+  seq = interrupt_calls(dispatch, seq)
   local _, at = add('{"type":"signal.dispatch.failed",' .. head, seq + 1)
   local mark = add('{"type":"signal.thread.pi_session_orphaned",' .. head, seq + 2)
-  redis.call('HDEL', state, 'dispatch:' .. dispatch)
+  forget(dispatch)
   redis.call('HSET', state, 'seq', seq + 2, 'mark', mark, 'outcome', 'orphaned')
   return mark, at, fall_through(lane, dispatch, seq + 2)
 end

@@ -95,6 +95,77 @@ local function set_words(field, list)
   end
 end
 
+-- A word as it was before it was made safe for a field (percent-encoded), as JSON text.
+local function json_of(word)
+  return cjson.encode((string.gsub(word, '%%(%x%x)', function(hex)
+    return string.char(tonumber(hex, 16))
+  end)))
+end
+
+-- What a dispatch asked people, or others, to answer: `id,kind,deadline,default,call` a word.
+local function asks_of(dispatch)
+  local asks = {}
+  for _, word in ipairs(words(redis.call('HGET', state, 'asks:' .. dispatch))) do
+    local id, deadline, default, call = string.match(word, '^([^,]+),[^,]+,(%d+),([^,]+),(.*)$')
+    asks[#asks + 1] = {id = id, deadline = tonumber(deadline), default = default, call = call,
+      word = word}
+  end
+  return asks
+end
+
+-- Tool calls of a dispatch that an event announces (`+id,name …`) or answers (`-id`).
+local function note_calls(dispatch, change)
+  if change == '' then return end
+  local field = 'calls:' .. dispatch
+  local open, is_open, left = words(redis.call('HGET', state, field)), {}, {}
+  local closed = string.match(change, '^%-(.+)$')
+  for _, word in ipairs(open) do
+    local id = string.match(word, '^[^,]+')
+    is_open[id] = true
+    if id ~= closed then left[#left + 1] = word end
+  end
+  if not closed then
+    for _, word in ipairs(words(string.sub(change, 2))) do
+      local id = string.match(word, '^[^,]+')
+      if not is_open[id] then left[#left + 1] = word end
+      is_open[id] = true
+    end
+  end
+  set_words(field, left)
+end
+
+-- Nobody will answer the open tool calls of a dispatch any more: each gets a result that says so.
+-- keeps_asked: those that wait for somebody's answer stay open. Returns seq.
+local function interrupt_calls(dispatch, seq, keeps_asked)
+  local text = redis.call('HGET', state, 'calls:' .. dispatch)
+  if not text then return seq end
+  local asked, left = {}, {}
+  if keeps_asked then
+    for _, ask in ipairs(asks_of(dispatch)) do asked[ask.call] = true end
+  end
+  for _, word in ipairs(words(text)) do
+    local id, name = string.match(word, '^([^,]+),(.*)$')
+    if asked[id] then
+      left[#left + 1] = word
+    else
+      local call = '"toolCallId":' .. json_of(id) .. ',"toolName":' .. json_of(name)
+      seq = seq + 1
+      add_raw('{"type":"pi.tool_result",' .. call .. ',"isError":true,"turnIndex":0,"dispatchId":"'
+        .. dispatch .. '","message":{"role":"toolResult",' .. call
+        .. ',"content":[{"type":"text","text":"Interrupted: nobody knows whether it was done, or'
+        .. ' how it ended."}],"details":{"interrupted":true},"isError":true,"timestamp":'
+        .. string.format('%d', now_ms()) .. '}}', seq)
+    end
+  end
+  set_words('calls:' .. dispatch, left)
+  return seq
+end
+
+-- A dispatch has ended: the hash holds nothing of it any more.
+local function forget(dispatch)
+  redis.call('HDEL', state, 'dispatch:' .. dispatch, 'calls:' .. dispatch, 'asks:' .. dispatch)
+end
+
 -- What waits in a lane to steer a turn: the dispatches meant for `target`, then the pairs
 -- `dispatch,target` of all others, each in the order of posting.
 local function steering(text, target)

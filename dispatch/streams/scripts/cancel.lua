@@ -29,9 +29,10 @@ for i, queued in ipairs(words(work[3])) do
   if queued == dispatch then was_first = i == 1 else left[#left + 1] = queued end
 end
 local reason = ARGV[5] == 'queued' and 'withdrawn' or 'before_start'
+seq = interrupt_calls(dispatch, seq - 1) + 1
 local mark, at = add('{"type":"signal.dispatch.cancelled","dispatchId":"' .. dispatch
   .. '","reason":"' .. reason .. '"' .. ARGV[3] .. '}', seq)
-redis.call('HDEL', state, 'dispatch:' .. dispatch)
+forget(dispatch)
 redis.call('HSET', state, 'seq', seq, 'mark', mark, 'outcome', 'cancelled')
 set_words('queue:' .. lane, left)
 if work[4] then

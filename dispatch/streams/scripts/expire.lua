@@ -87,10 +87,11 @@ if now < over and not is_dead then
   return {word}
 end
 if deadline and reason ~= 'no_progress' then
+  seq = interrupt_calls(dispatch, seq)
   local mark, at = add('{"type":"signal.dispatch.cancelled","dispatchId":"' .. dispatch
     .. '","reason":"cancel_grace","runId":"' .. run .. '"}', seq + 1)
   clear_run(lane)
-  redis.call('HDEL', state, 'dispatch:' .. dispatch)
+  forget(dispatch)
   redis.call('HSET', state, 'seq', seq + 1, 'mark', mark, 'outcome', 'cancelled')
   fall_through(lane, dispatch, seq + 1)
   free_lane(due, lane, at, now)

@@ -2,7 +2,7 @@
 -- the same call; the lane is free for its next dispatch when this answers; a repeat hears DUPLICATE.
 -- KEYS: stream, state, due, runs, dirty. ARGV: lane, fence, n of the first event, outcome, due after ms,
 -- usage (input output cacheRead cacheWrite totalTokens costNanos, space separated), terminal
--- payload, then per event: d or e, payload. Answers: OK terminal waiting | DUPLICATE terminal |
+-- payload, then per event: d or e, payload, its tool calls (as for append). Answers: OK terminal waiting | DUPLICATE terminal |
 -- GAP last | FENCED | RESTARTED | GONE | NO_THREAD.
 local due, runs = KEYS[3], KEYS[4]
 local lane, fence = ARGV[1], ARGV[2]
@@ -17,16 +17,17 @@ local n, last = tonumber(ARGV[3]), tonumber(found[2])
 if n ~= last + 1 then return {'GAP', last} end
 local dispatch, run = string.match(fence, '^([^,]+),[^,]+,(.+)$')
 local seq = tonumber(found[3])
-for i = 8, #ARGV, 2 do
+for i = 8, #ARGV, 3 do
   if ARGV[i] == 'd' then
     seq = seq + 1
     add_raw(ARGV[i + 1], seq, run .. ':' .. n)
   else
     add_raw(ARGV[i + 1], nil, run .. ':' .. n)
   end
+  note_calls(dispatch, ARGV[i + 2])
   n = n + 1
 end
-seq = seq + 1
+seq = interrupt_calls(dispatch, seq) + 1
 local terminal, at = add(ARGV[7], seq, run .. ':' .. n)
 local names = {'input', 'output', 'cacheRead', 'cacheWrite', 'totalTokens', 'costNanos'}
 local i = 0
@@ -35,7 +36,7 @@ for amount in string.gmatch(ARGV[6], '%d+') do
   if amount ~= '0' then redis.call('HINCRBY', state, 'usage:' .. names[i], amount) end
 end
 clear_run(lane)
-redis.call('HDEL', state, 'dispatch:' .. dispatch)
+forget(dispatch)
 redis.call('HSET', state, 'seq', seq, 'mark', terminal, 'outcome', ARGV[4],
   'last:' .. lane, fence .. ' ' .. terminal)
 fall_through(lane, dispatch, seq)

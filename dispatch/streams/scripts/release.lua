@@ -12,7 +12,7 @@ if found[3] then return {'CANCELLING'} end
 local dispatch, run = string.match(ARGV[2], '^([^,]+),[^,]+,(.+)$')
 local record = record_of(dispatch)
 if found[2] and not limits_of(record).repeatable then return {'EFFECTS'} end
-local seq = found[4] + 1
+local seq = interrupt_calls(dispatch, tonumber(found[4]), true) + 1
 local released, at = add('{"type":"signal.dispatch.released","dispatchId":"' .. dispatch
   .. '","runId":"' .. run .. '"}', seq)
 record.attempt = record.attempt - 1
