@@ -10,7 +10,7 @@ from dispatch.ids import EntryId
 from dispatch.models.fold import fold
 from dispatch.models.state import to_fields
 from dispatch.payloads.chat import Author, Chat
-from dispatch.payloads.llm import Assistant
+from dispatch.payloads.llm import Assistant, ToolResult
 from dispatch.payloads.signals import Completed, Queued, Started, ThreadCreated
 from dispatch.streams.entries import Entry
 from tests.chaos import promises
@@ -27,6 +27,9 @@ ENTRY = f"{BORN_MS:015d}_0000000000"
 DISPATCH = f"{ENTRY}.0"
 WORKER = "host.7.aa"
 INTENT = {"content": [{"type": "toolCall", "id": "call"}]}
+RESULT = ToolResult(
+    tool_call_id="call", tool_name="effect", is_error=False, turn_index=0, message={}
+)
 LIFE: tuple[tuple[payloads.KnownPayload, str | None], ...] = (
     (ThreadCreated(), None),
     (Chat(Author("member", "m"), "steps 1"), None),
@@ -44,7 +47,8 @@ LIFE: tuple[tuple[payloads.KnownPayload, str | None], ...] = (
         None,
     ),
     (Assistant(message_id="m", turn_index=0, message=INTENT), "r:1"),
-    (Completed(dispatch_id=DISPATCH, run_id="r"), "r:2"),
+    (RESULT, "r:2"),
+    (Completed(dispatch_id=DISPATCH, run_id="r"), "r:3"),
 )
 
 

@@ -16,9 +16,11 @@ from dispatch.streams.runs import Claimed, Fence
 from tests.streams import oracle
 from tests.streams.lives import LANES, Holder, Known, holders, known_threads
 from tests.streams.machine_people import POLICIES, POLITE, People
-from tests.streams.scene import ASSISTANT, CHUNK, RETRYING, USAGE
+from tests.streams.scene import ANSWER, ASSISTANT, CALLS, CHUNK, RETRYING, USAGE
 
-EVENTS: Final = st.lists(st.sampled_from([CHUNK, ASSISTANT, RETRYING]), min_size=1, max_size=4)
+EVENTS: Final = st.lists(
+    st.sampled_from([CHUNK, ASSISTANT, RETRYING, CALLS, ANSWER]), min_size=1, max_size=4
+)
 
 
 class Runs(People):

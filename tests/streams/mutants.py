@@ -79,6 +79,22 @@ SCRIPTS: Final[dict[str, Mutant]] = {
         "tell()\nreturn {'OK', released}",
         "return {'OK', released}",
     ),
+    "finish_with_open_calls": (
+        "finish",
+        "seq = interrupt_calls(dispatch, seq) + 1",
+        "seq = seq + 1",
+    ),
+    "release_with_open_calls": (
+        "release",
+        "interrupt_calls(dispatch, tonumber(found[4]), true)",
+        "tonumber(found[4])",
+    ),
+    "lose_with_open_calls": ("expire", "seq = interrupt_calls(dispatch, seq, true)", ""),
+    "fail_with_open_calls": (
+        "expire",
+        "by_run .. '}'\n  seq = interrupt_calls(dispatch, seq)",
+        "by_run .. '}'",
+    ),
     "retry_undoes_a_cancel": ("retry", "if found[3] then return {'CANCELLING'} end", ""),
     "retry_after_effects": ("retry", "if is_spoiled or", "if"),
     "retry_for_ever": ("retry", "or record.attempt >= record.max then", "then"),
@@ -101,12 +117,12 @@ SCRIPTS: Final[dict[str, Mutant]] = {
     "repeat_after_effects": ("expire", "not found[10] or limits.repeatable", "true"),
     "end_a_cancelled_run_twice": (
         "expire",
-        "clear_run(lane)\n  redis.call('HDEL', state, 'dispatch:' .. dispatch)",
+        "clear_run(lane)\n  forget(dispatch)",
         """seq = seq + 1
   mark, at = add('{"type":"signal.dispatch.cancelled","dispatchId":"' .. dispatch
     .. '","reason":"cancel_grace"}', seq + 1)
   clear_run(lane)
-  redis.call('HDEL', state, 'dispatch:' .. dispatch)""",
+  forget(dispatch)""",
     ),
     "never_started_waits_for_ever": (
         "expire",

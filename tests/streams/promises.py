@@ -11,6 +11,8 @@ from dispatch import payloads
 from dispatch.ids import milliseconds_of
 from dispatch.payloads import usage as usages
 from dispatch.payloads.chat import Chat
+from dispatch.payloads.content import open_calls
+from dispatch.payloads.llm import Assistant, ToolResult
 from dispatch.payloads.signals import (
     Cancelled,
     CancelRequested,
@@ -87,7 +89,8 @@ class Witness(Books):
                 "a failure by the record is told to the thread"
             )
         elif self.rolling:
-            assert isinstance(payload, Failed), "a Redis that forgot leaves no dispatch open"
+            is_told = isinstance(payload, Failed | ToolResult)
+            assert is_told, "a Redis that forgot leaves no dispatch open"
         elif self.falling:
             assert isinstance(payload, FellThrough), (
                 "whoever was to steer a turn hears that it ended"
@@ -138,6 +141,23 @@ class Witness(Books):
         lane.asked.add(written.entry_id)
 
     # --- runs --------------------------------------------------------------------------------
+
+    @_say.register
+    def _assistant(self, said: Assistant, entry: Read) -> None:
+        assert entry.writer is not None
+        turn = self.turns[self.runs[entry.writer.rpartition(":")[0]].dispatch_id]
+        turn.calls |= {call.id for call in open_calls(said.message)}
+
+    @_say.register
+    def _tool_result(self, result: ToolResult, entry: Read) -> None:
+        if entry.writer is not None:
+            dispatch_id = self.runs[entry.writer.rpartition(":")[0]].dispatch_id
+            self.turns[dispatch_id].calls.discard(result.tool_call_id)
+            return
+        turn = self.turns[result.dispatch_id or ""]
+        assert result.is_error, "the record answers a call only to say that nobody did"
+        assert result.tool_call_id in turn.calls, "a call is answered once"
+        turn.calls.remove(result.tool_call_id)
 
     @_say.register
     def _started(self, started: Started, entry: Read) -> None:

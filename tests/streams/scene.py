@@ -19,7 +19,7 @@ from dispatch.ids import AgentId, DispatchId, EntryId, RunId, ThreadId, WorkerId
 from dispatch.models import policies
 from dispatch.models.state import ThreadState, from_fields
 from dispatch.payloads.chat import Author, Chat
-from dispatch.payloads.llm import Assistant, Chunk
+from dispatch.payloads.llm import Assistant, Chunk, ToolResult
 from dispatch.payloads.policy import DispatchPolicy
 from dispatch.payloads.signals import Cancelled as CancelledPayload
 from dispatch.payloads.signals import Completed, Failed, ThreadCreated
@@ -55,6 +55,19 @@ WORKER: Final = WorkerId("host.1.aa")
 USAGE: Final = TokenUsage(input=3, output=5, total_tokens=8, cost=Cost(total=0.25))
 CHUNK: Final = Chunk(kind="text", message_id="m", delta="word ")
 ASSISTANT: Final = Assistant(message_id="m", turn_index=0, message={"text": "word"})
+CALLS: Final = Assistant(
+    message_id="m",
+    turn_index=0,
+    message={
+        "content": [
+            {"type": "toolCall", "id": call_id, "name": "a/b, c", "arguments": {}}
+            for call_id in ("1", 'ä "2" %,')
+        ]
+    },
+)
+ANSWER: Final = ToolResult(
+    tool_call_id="1", tool_name="a/b, c", is_error=False, turn_index=0, message={}
+)
 RETRYING: Final = payloads.Retrying(attempt=1, max_attempts=2, delay_ms=10)
 
 

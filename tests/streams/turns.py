@@ -3,11 +3,14 @@
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Final
 
 from dispatch.ids import RunId
 from dispatch.payloads.signals import Queued, Started
 from dispatch.payloads.usage import UsageTotals
 from tests.streams.scene import Read
+
+UNPAIRED: Final = "no run ends before its tool calls have results"
 
 
 @dataclass
@@ -20,6 +23,8 @@ class Turn:
     next_attempt: int = 1
     not_before_ms: int = 0
     checkpoint_id: str | None = None
+    calls: set[str] = field(default_factory=set)
+    """Tool calls that were announced and have no result yet."""
     spoiled: bool = False
     """True: a run of it was seen, since its checkpoint, and it may not happen twice."""
 
@@ -107,10 +112,12 @@ class Books:
         run, turn = self._left(run_id), self.turns[dispatch_id]
         assert run.dispatch_id == dispatch_id
         assert not run.deadline_ms, "a cancel is never undone"
+        assert not turn.calls, UNPAIRED
         self.lanes[turn.queued.agent_id].queue.insert(0, dispatch_id)
         return turn
 
     def _end(self, dispatch_id: str, *, is_lost: bool = False) -> None:
+        assert not self.turns[dispatch_id].calls, UNPAIRED
         self.ended.add(dispatch_id)
         lane = self.lanes[self.births[dispatch_id].agent_id]
         if dispatch_id in lane.queue:
