@@ -133,6 +133,38 @@ class Settings(BaseSettings):
     """What a tool result keeps of a command's output: its tail."""
     max_tool_text_bytes: int = 50 * 1024 + 256
     """What a model is told of any tool's answer: its end."""
+    max_kept_output_bytes: int = 16 * 1024 * 1024
+    """An output longer than `max_output_bytes` is kept beside the stream from its beginning up
+    to this; 0: none is."""
+    output_seconds: int = 7 * 24 * 3600
+    """How long such an output is kept; it also goes with its thread."""
+
+    # --- sandboxes: what an environment's config does not say otherwise ----------------------
+    allow_unsandboxed: bool = False
+    """True: where bubblewrap does not work, local commands run with all that the worker's user
+    may do, after a warning. False: they are refused there."""
+    sandbox_memory_bytes: int = 2 * 1024**3
+    """Memory of a command: of all its processes, where the worker may make cgroups (v2) or a
+    container engine does; else address space of each process."""
+    sandbox_processes: int = 256
+    """Processes and OS threads of one command (docker: of one sandbox) at once."""
+    sandbox_file_bytes: int = 1024**3
+    """Size of one file a command writes. Not a quota: it may write several."""
+    sandbox_temporary_bytes: int = 256 * 1024**2
+    """Size of a command's /tmp, and of its /dev/shm; they are memory."""
+    sandbox_cpus: float = 2.0
+    """Cores of a container; local commands have all."""
+    sandbox_uid: int = 64_999
+    """A worker that runs as root runs local commands as this user and group, which must own
+    nothing on the machine. Any other worker runs them as itself."""
+    sandbox_cgroup: str = ""
+    """A cgroup (v2) folder that the worker may write and that has the controllers `memory` and
+    `pids`; each command gets a cgroup below it. Empty: none, limits hold by rlimits alone."""
+    sandbox_idle_seconds: float = 3600.0
+    """An environment's sandbox that ran no command this long, and whose threads do not run, is
+    released with its files; the thread's next command gets a new one."""
+    docker_url: str = ""
+    """The engine of provider `docker`, such as `unix:///var/run/docker.sock`, its default."""
 
     # --- sweeps ------------------------------------------------------------------------------
     sweep_batch: int = 200

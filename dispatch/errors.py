@@ -11,6 +11,7 @@
     ├── TooBusy            a limit that passes: queue depth, followers
     ├── TooLarge           a body, text or payload beyond its limit
     ├── Fenced             a run writes after it lost its lane; it must stop and say no more
+    ├── SandboxDied        a command's sandbox is gone; the run ends with it
     └── Unavailable        Postgres, Redis, the broker or the API cannot be reached just now
 
 Each has a stable `code`; `api/problems.py` alone knows HTTP statuses.
@@ -150,6 +151,19 @@ class Fenced(ArbeError):
             f"The run of dispatch {dispatch_id} no longer holds its lane ({answer}).",
             next_step="Stop the run; what it did after is not on the stream.",
             dispatchId=dispatch_id,
+        )
+
+
+class SandboxDied(ArbeError):
+    """A command's sandbox is gone, with its files: the run must end; the next gets a new one."""
+
+    code = "sandbox_died"
+
+    def __init__(self, sandbox_id: str, *, cause: str) -> None:
+        super().__init__(
+            f"Sandbox {sandbox_id} died ({cause}).",
+            next_step="Post again: the next turn gets a new sandbox, without the old one's files.",
+            sandboxId=sandbox_id,
         )
 
 

@@ -23,6 +23,7 @@ from dispatch.errors import (
     Gone,
     Invalid,
     NotFound,
+    SandboxDied,
     TooBusy,
     TooLarge,
     Unauthenticated,
@@ -40,6 +41,7 @@ _STATUS: Final[dict[type[ArbeError], HTTPStatus]] = {
     TooBusy: HTTPStatus.TOO_MANY_REQUESTS,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     Fenced: HTTPStatus.CONFLICT,
+    SandboxDied: HTTPStatus.CONFLICT,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     ArbeError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }

@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from workers.sandboxes import CommandResult
-from workers.sandboxes.local import LocalSandbox
+from workers.sandboxes import CommandResult, Sandbox
 
 
 class Shown:
@@ -21,7 +20,7 @@ class Shown:
 
 
 async def run(
-    sandbox: LocalSandbox,
+    sandbox: Sandbox,
     command: str,
     *,
     shown: Shown | None = None,

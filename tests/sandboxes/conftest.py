@@ -1,35 +1,77 @@
-"""Both isolations run one behaviour suite; bubblewrap's own promises have their own file."""
+"""One behaviour suite for every provider; the promises of one alone have their own files."""
 
+import uuid
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
-from workers.sandboxes import isolation
+from dispatch import ids
+from dispatch.config import Settings
+from dispatch.errors import Unavailable
+from dispatch.models import recipes
+from workers.sandboxes import Place, Provider, Sandbox, isolation, limits
 from workers.sandboxes.bubblewrap import Bubblewrap
-from workers.sandboxes.launches import Bare, Isolation
-from workers.sandboxes.local import LocalSandbox
+from workers.sandboxes.local import LocalProvider
+
+PROVIDERS = ["bubblewrap", "bare", "docker"]
 
 
-@pytest.fixture(params=["bubblewrap", "bare"])
-def apart(request: pytest.FixtureRequest) -> Isolation:
-    if request.param == "bare":
-        return Bare()
-    return request.getfixturevalue("bubblewrap")
+def a_place(settings: Settings, recipe: recipes.Recipe = recipes.LOCAL) -> Place:
+    return Place(id=ids.uuid7(), limits=limits(settings, recipe), image=recipe.image or "")
 
 
-@pytest.fixture(scope="session")
-def bubblewrap() -> Bubblewrap:
-    found = isolation.choose()
-    if not isinstance(found, Bubblewrap):
-        pytest.skip("bubblewrap does not work on this machine")
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(workspace_root=str(tmp_path / "workspaces"))
+
+
+@pytest.fixture
+def bubblewrap(settings: Settings) -> Bubblewrap:
+    try:
+        found = isolation.choose(settings)
+    except Unavailable as problem:
+        pytest.skip(str(problem))
+    assert isinstance(found, Bubblewrap)
     return found
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    return tmp_path / "workspaces" / "thread"
+def place(settings: Settings) -> Place:
+    return a_place(settings)
 
 
 @pytest.fixture
-def sandbox(workspace: Path, apart: Isolation) -> LocalSandbox:
-    return LocalSandbox(workspace, apart)
+def workspace(settings: Settings, place: Place) -> Path:
+    return Path(settings.workspace_root) / str(place.id)
+
+
+@pytest_asyncio.fixture(params=PROVIDERS)
+async def provider(
+    request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Provider]:
+    match request.param:
+        case "docker":
+            pytest.skip("no provider yet")
+        case "bare":
+            without_bubblewrap(monkeypatch)
+            allowed = settings.model_copy(update={"allow_unsandboxed": True})
+            yield LocalProvider(allowed)
+        case _:
+            request.getfixturevalue("bubblewrap")
+            yield LocalProvider(settings)
+
+
+@pytest_asyncio.fixture
+async def sandbox(provider: Provider, place: Place) -> AsyncIterator[Sandbox]:
+    yield await provider.open(place)
+    assert await provider.release(place.id)
+
+
+def without_bubblewrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "_choose_once", lambda _: "bwrap is not installed")
+
+
+def no_id() -> uuid.UUID:
+    return ids.uuid7()

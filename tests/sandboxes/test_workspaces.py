@@ -23,8 +23,8 @@ def test_only_folders_named_like_threads_are_workspaces(tmp_path: Path) -> None:
     (tmp_path / str(linked)).symlink_to(tmp_path)
     for other in ("precious", str(a_thread()).upper(), f"{a_thread()}x", a_thread().hex):
         (tmp_path / other).mkdir()
-    assert workspaces.list_threads(tmp_path) == [thread_id]
-    assert workspaces.list_threads(tmp_path / "nowhere") == []
+    assert workspaces.list_ids(tmp_path) == [thread_id]
+    assert workspaces.list_ids(tmp_path / "nowhere") == []
 
 
 async def test_links_are_removed_and_never_followed(tmp_path: Path) -> None:

@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from dispatch import ids
+from dispatch.config import Settings
 from dispatch.ids import AgentId, DispatchId, HouseId, RunId, ThreadId
+from dispatch.models import recipes
 from dispatch.models.history import HistoryMessage
 from dispatch.models.houses import Agent
 from dispatch.payloads import llm
 from workers import tools
 from workers.agents import AgentPayload, Perform, ToolAnswer, ToolCall, TurnRequest
 from workers.ledger import Ledger
-from workers.sandboxes import CommandResult, OnOutput
-from workers.sandboxes.local import LocalSandbox
+from workers.sandboxes import CommandResult, OnOutput, Place, limits
+from workers.sandboxes.local import LocalProvider
 
 DISPATCH = DispatchId("000001700000000_0000000000.0")
 
@@ -24,7 +26,9 @@ class RecordingHands:
         self.events: list[AgentPayload | str] = []
         self.checkpoints: list[dict[str, Any]] = []
         self.steering: dict[int, Sequence[str]] = {}
-        self._sandbox = LocalSandbox(workspace)
+        settings = Settings(workspace_root=str(workspace))
+        self._provider = LocalProvider(settings)
+        self._place = Place(id=ids.uuid7(), limits=limits(settings, recipes.LOCAL))
         self._command_seconds = command_seconds
         self._ledger = Ledger(self.emit, max_text_bytes=2000)
 
@@ -58,7 +62,8 @@ class RecordingHands:
 
     async def run_command(self, command: str, on_output: OnOutput) -> CommandResult:
         self.events.append(command)
-        return await self._sandbox.run_command(
+        sandbox = await self._provider.open(self._place)
+        return await sandbox.run_command(
             command,
             wall_seconds=self._command_seconds,
             max_output_bytes=1000,

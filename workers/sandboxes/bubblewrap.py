@@ -1,15 +1,19 @@
 """Isolation by bubblewrap: what a command sees of the machine, which is next to nothing.
 
-Not guaranteed: limits on memory, process count or disk (that needs cgroups and quotas), or
-anything against a hole in the shared kernel. To the kernel the command stays the worker's user,
-so run workers as a user that owns nothing, not as root.
+Not guaranteed: a quota of the disk, or anything against a hole in the shared kernel. To the
+kernel the command is the worker's user; a root worker's is demoted first. Memory is bounded for
+each process, not for their sum.
 """
 
+import itertools
+import os
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from workers.sandboxes import Limits
+from workers.sandboxes.demotion import Demotion
 from workers.sandboxes.launches import LANG, PATH, Launch, limited
 
 INSIDE: Final = "/workspace"
@@ -43,7 +47,9 @@ HIDDEN_PROC: Final = (
     "timer_list",
     "timer_stats",
 )
-MAX_TEMPORARY_BYTES: Final = 256 * 1024**2
+_PROCESSES_PER_NAMESPACE: Final = (5, 14)
+"""Since this Linux a limit on processes counts those of its own user namespace alone."""
+NETWORK_ETC: Final = ("hosts", "resolv.conf")
 
 
 class Bubblewrap(msgspec.Struct, frozen=True):
@@ -52,37 +58,61 @@ class Bubblewrap(msgspec.Struct, frozen=True):
     program: str
     options: tuple[str, ...] = ()
     """Hardening that older versions do not know."""
+    demotion: Demotion | None = None
+    """For a root worker: how its commands become another user's."""
 
-    def launch(self, workspace: Path, command: str, *, wall_seconds: float) -> Launch:
+    def own(self, workspace: Path) -> None:
+        """Let commands write the workspace, whoever they are to the kernel. Raises: OSError."""
+        if self.demotion is not None:
+            self.demotion.own(workspace)
+
+    def launch(
+        self, workspace: Path, command: str, *, wall_seconds: float, limits: Limits
+    ) -> Launch:
         """Say how to start the command inside bubblewrap.
 
         Promise: bubblewrap itself starts with an empty environment. `--clearenv` is not enough:
         it stays process 1 inside, where the command can read /proc/1/environ. All inside ends
         with the OS thread that started it (`--die-with-parent`), so that thread is the loop's.
         """
+        shown = workspace if self.demotion is None else Path(self.demotion.mount_point)
+        size = str(limits.temporary_bytes)
         return Launch(
             arguments=(
+                *(() if self.demotion is None else self.demotion.arguments(workspace)),
                 self.program,
                 *("--unshare-all", "--unshare-user", *self.options),
+                *(("--share-net",) if limits.network else ()),
                 *("--die-with-parent", "--new-session", "--cap-drop", "ALL"),
                 *("--uid", "1000", "--gid", "1000", "--hostname", "sandbox"),
-                *_system_folders(),
+                *_system_folders(network=limits.network),
                 *("--proc", "/proc", *_kernel_files(), "--dev", "/dev"),
-                *("--size", str(MAX_TEMPORARY_BYTES), "--tmpfs", "/tmp"),  # noqa: S108 - inside
-                *("--size", str(MAX_TEMPORARY_BYTES), "--tmpfs", "/dev/shm"),  # noqa: S108
-                *("--bind", str(workspace), INSIDE, "--chdir", INSIDE),
+                *("--size", size, "--tmpfs", "/tmp"),  # noqa: S108 - inside
+                *("--size", size, "--tmpfs", "/dev/shm"),  # noqa: S108
+                *("--bind", str(shown), INSIDE, "--chdir", INSIDE),
                 *("--remount-ro", "/dev", "--remount-ro", "/"),
                 *("--clearenv", "--setenv", "PATH", PATH, "--setenv", "LANG", LANG),
                 *("--setenv", "HOME", INSIDE),
                 "--",
-                *limited(command, wall_seconds),
+                *limited(command, wall_seconds, limits, processes=self._processes(limits)),
             ),
             environment={},
-            folder=workspace,
+            folder=Path("/"),
         )
 
+    def _processes(self, limits: Limits) -> int | None:
+        """Return the bound to set, None where it would count what is not the command's."""
+        if _kernel() < _PROCESSES_PER_NAMESPACE:
+            return None
+        return limits.processes
 
-def _system_folders() -> tuple[str, ...]:
+
+def _kernel() -> tuple[int, ...]:
+    major, minor, *_ = os.uname().release.split(".")
+    return int(major), int("".join(itertools.takewhile(str.isdigit, minor)) or 0)
+
+
+def _system_folders(*, network: bool) -> tuple[str, ...]:
     """Show the host's programs, and of /etc only what they need and everybody may read."""
     shown = ["--ro-bind", "/usr", "/usr"]
     for folder in SHARED_FOLDERS:
@@ -91,7 +121,7 @@ def _system_folders() -> tuple[str, ...]:
             shown += ["--symlink", str(path.readlink()), folder]
         elif path.is_dir():
             shown += ["--ro-bind", folder, folder]
-    for name in READABLE_ETC:
+    for name in (*READABLE_ETC, *(NETWORK_ETC if network else ())):
         shown += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     return tuple(shown)
 

@@ -1,9 +1,7 @@
-"""Chooses how commands are kept apart from the worker: bubblewrap where it works, else not.
-
-Not guaranteed: isolation. Without bubblewrap commands still run, and a warning says so.
-"""
+"""Chooses how commands are kept apart from the worker: bubblewrap, or not at all if allowed."""
 
 import functools
+import os
 import shutil
 import subprocess
 import threading
@@ -11,6 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from dispatch import log
+from dispatch.config import Settings
+from dispatch.errors import Unavailable
+from workers.sandboxes import Limits, demotion
 from workers.sandboxes.bubblewrap import Bubblewrap
 from workers.sandboxes.launches import Bare, Isolation
 
@@ -18,39 +19,67 @@ _log = log.get(__name__)
 
 PROBE_SECONDS: Final = 5.0
 """Three hundred times what bubblewrap needs on an idle machine (16 ms)."""
+_PROBE_LIMITS: Final = Limits(
+    memory_bytes=1024**3, processes=64, file_bytes=4096, temporary_bytes=4096, cpus=1
+)
+_HARDENED: Final = ("--disable-userns",)
+"""Since bubblewrap 0.8: no user namespace inside, so no capabilities and no fresh counts."""
 
 _choosing = threading.Lock()
 
 
-def choose() -> Isolation:
+def choose(settings: Settings) -> Isolation:
     """Choose the strongest isolation that works on this machine; blocking.
 
-    Promise: probed once per process, also when several threads ask at once; the choice of no
-    isolation is logged as a warning, once.
+    Promise: probed once per process, also when several threads ask at once; a weak choice is
+    logged as a warning, once.
+    Raises: Unavailable, when bubblewrap does not work and nobody allowed to go without.
     """
     with _choosing:
-        return _choose_once()
+        found = _choose_once(settings.sandbox_uid)
+        if isinstance(found, Bubblewrap):
+            return found
+        if not settings.allow_unsandboxed:
+            raise Unavailable(
+                "The local sandbox",
+                cause=found,
+                next_step="Install bubblewrap (and allow user namespaces) on the worker's "
+                "machine, bind the thread to an environment of provider docker, or set "
+                "ARBE_ALLOW_UNSANDBOXED=1 to run commands with all the worker's rights.",
+            )
+        _warn_once(found)
+        return Bare()
 
 
 @functools.cache
-def _choose_once() -> Isolation:
+def _warn_once(cause: str) -> None:
+    _log.warning("sandbox.not_isolated", cause=cause)
+
+
+@functools.cache
+def _choose_once(uid: int) -> Bubblewrap | str:
+    """Return what works, or why nothing does."""
     program = shutil.which("bwrap")
     if program is None:
-        _log.warning("sandbox.not_isolated", cause="bwrap is not installed")
-        return Bare()
+        return "bwrap is not installed"
     cause = ""
-    for options in (("--disable-userns",), ()):
-        found = Bubblewrap(program, options)
-        cause = _probe(found)
-        if not cause:
-            return found
-    _log.warning("sandbox.not_isolated", cause=cause)
-    return Bare()
+    down = demotion.find(uid)
+    for way_down in dict.fromkeys((down, None)):
+        for options in (_HARDENED, ()):
+            found = Bubblewrap(program, options, way_down)
+            cause = _probe(found)
+            if not cause:
+                if os.geteuid() == 0 and way_down is None:
+                    _log.warning("sandbox.runs_as_root")
+                return found
+    return cause
 
 
 def _probe(isolation: Bubblewrap) -> str:
     """Return why it does not work here, or nothing."""
-    launch = isolation.launch(Path("/usr"), "exit 0", wall_seconds=PROBE_SECONDS)
+    launch = isolation.launch(
+        Path("/usr"), "exit 0", wall_seconds=PROBE_SECONDS, limits=_PROBE_LIMITS
+    )
     try:
         done = subprocess.run(  # noqa: S603 - our own arguments
             launch.arguments,

@@ -11,17 +11,24 @@ from typing import Final, Protocol
 
 import msgspec
 
+from workers.sandboxes import Limits
+
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LANG: Final = "C.UTF-8"
-MAX_FILE_BYTES: Final = 1024**3
 MAX_OPEN_FILES: Final = 1024
 
 # The shell sets the limits: Python's preexec_fn may deadlock in a process with OS threads.
+# Processes last, since the shell itself must still start. dash says -p what others say -u.
 _LIMITED: Final = (
-    'ulimit -c 0; ulimit -t "$2"; ulimit -f "$3"; ulimit -n "$4"; exec /bin/sh -c "$1"'
+    'ulimit -c 0; ulimit -t "$2"; ulimit -f "$3"; ulimit -n "$4"; '
+    '[ -z "$5" ] || ulimit -v "$5"; '
+    '[ -z "$6" ] || ulimit -u "$6" 2>/dev/null || ulimit -p "$6"; '
+    'exec /bin/sh -c "$1"'
 )
 _FILE_BLOCK_BYTES: Final = 512
 """POSIX: `ulimit -f` counts blocks of this size."""
+_MEMORY_BLOCK_BYTES: Final = 1024
+"""`ulimit -v` counts blocks of this size."""
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,33 +42,60 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 class Isolation(Protocol):
     """Turns a shell command into a process to start."""
 
-    def launch(self, workspace: Path, command: str, *, wall_seconds: float) -> Launch:
+    def own(self, workspace: Path) -> None:
+        """Let commands write the workspace. Blocking. Raises: OSError."""
+        ...
+
+    def launch(
+        self, workspace: Path, command: str, *, wall_seconds: float, limits: Limits
+    ) -> Launch:
         """Say how to start the command in the workspace."""
         ...
 
 
 class Bare(msgspec.Struct, frozen=True):
-    """No isolation but a session of its own, limits, and none of the worker's environment."""
+    """No isolation but a session of its own, limits, and none of the worker's environment.
 
-    def launch(self, workspace: Path, command: str, *, wall_seconds: float) -> Launch:
+    Not guaranteed: a bound on processes; the kernel would count all of the worker's user.
+    """
+
+    def own(self, workspace: Path) -> None:
+        """Do nothing: commands are the worker's user."""
+
+    def launch(
+        self, workspace: Path, command: str, *, wall_seconds: float, limits: Limits
+    ) -> Launch:
         """Say how to start the command as a plain child of the worker."""
         return Launch(
-            arguments=limited(command, wall_seconds),
+            arguments=limited(command, wall_seconds, limits, processes=None),
             environment={"PATH": PATH, "LANG": LANG, "HOME": str(workspace)},
             folder=workspace,
         )
 
 
-def limited(command: str, wall_seconds: float) -> tuple[str, ...]:
-    """Return the arguments of a shell that limits itself, then becomes the command's."""
+def limited(
+    command: str,
+    wall_seconds: float,
+    limits: Limits,
+    *,
+    processes: int | None,
+    memory: bool = True,
+) -> tuple[str, ...]:
+    """Return the arguments of a shell that limits itself, then becomes the command's.
+
+    Args: processes: None: not bounded here. memory: False: something better bounds it.
+    """
     # All cores for the whole wall clock: stops only what outlived it.
     cpu_seconds = math.ceil(wall_seconds) * (os.cpu_count() or 1) + 1
-    limits = (
+    memory_bytes = _at_most(resource.RLIMIT_AS, limits.memory_bytes)
+    given = (
         str(_at_most(resource.RLIMIT_CPU, cpu_seconds)),
-        str(_at_most(resource.RLIMIT_FSIZE, MAX_FILE_BYTES) // _FILE_BLOCK_BYTES),
+        str(_at_most(resource.RLIMIT_FSIZE, limits.file_bytes) // _FILE_BLOCK_BYTES),
         str(_at_most(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)),
+        str(memory_bytes // _MEMORY_BLOCK_BYTES) if memory else "",
+        "" if processes is None else str(_at_most(resource.RLIMIT_NPROC, processes)),
     )
-    return ("/bin/sh", "-c", _LIMITED, "sh", command, *limits)
+    return ("/bin/sh", "-c", _LIMITED, "sh", command, *given)
 
 
 def _at_most(limit: int, wanted: int) -> int:

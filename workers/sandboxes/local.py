@@ -6,15 +6,27 @@ the same on another machine; a workspace lives where its worker lives.
 
 import asyncio
 import signal
+import uuid
 from pathlib import Path
 from typing import Final
 
 from dispatch import clock
-from dispatch.errors import Invalid, Unavailable
-from workers.sandboxes import CommandResult, OnOutput, isolation, processes
+from dispatch.config import Settings
+from dispatch.errors import Invalid, SandboxDied, Unavailable
+from workers.sandboxes import (
+    CommandResult,
+    Limits,
+    OnBytes,
+    OnOutput,
+    Place,
+    isolation,
+    processes,
+    workspaces,
+)
 from workers.sandboxes.launches import Isolation
 from workers.sandboxes.output import Output
 
+SERVER: Final = "The local sandbox"
 MAX_COMMAND_BYTES: Final = 128 * 1024 - 1
 """Linux takes no single argument of 128 KiB or more (MAX_ARG_STRLEN)."""
 SIGNAL_BASE: Final = 128
@@ -22,12 +34,12 @@ SIGNAL_BASE: Final = 128
 
 
 class LocalSandbox:
-    """Runs shell commands in one workspace, which it makes when first needed."""
+    """Runs shell commands in one workspace."""
 
-    def __init__(self, workspace: Path, apart: Isolation | None = None) -> None:
-        """Args: apart: None chooses the strongest that works here, once per process."""
+    def __init__(self, workspace: Path, apart: Isolation, limits: Limits) -> None:
         self._workspace = workspace.absolute()
         self._apart = apart
+        self._limits = limits
 
     async def run_command(
         self,
@@ -36,29 +48,32 @@ class LocalSandbox:
         wall_seconds: float,
         max_output_bytes: int,
         on_output: OnOutput,
+        on_bytes: OnBytes | None = None,
     ) -> CommandResult:
-        """Run `/bin/sh -c command` and return how it ended.
+        """Run `/bin/sh -c command` and return how it ended; see `workers.sandboxes.Sandbox`.
 
-        Promise: nothing of the command's process group lives on after return, wall clock or
-        cancellation. `on_output` gets the first `max_output_bytes` live, the result keeps the
-        last; what lies between is drained and counted. Called twice, it runs twice.
-
-        Raises: Invalid, when no shell could take the command; Unavailable, when this machine
-        cannot start one. In both cases nothing ran.
+        Not guaranteed: the end of a bare command's child that left for a session of its own.
         """
-        _refuse_what_no_shell_takes(command)
+        refuse_what_no_shell_takes(command)
         output = Output(max_output_bytes)
         started = clock.monotonic_seconds()
+        launch = self._apart.launch(
+            self._workspace, command, wall_seconds=wall_seconds, limits=self._limits
+        )
+        if not await self.alive():
+            raise SandboxDied(self._workspace.name, cause="its workspace is gone")
         try:
-            apart = await asyncio.to_thread(self._prepare)
-            launch = apart.launch(self._workspace, command, wall_seconds=wall_seconds)
             running = await processes.start(launch)
         except OSError as problem:
-            raise Unavailable("The local sandbox", cause=str(problem)) from problem
+            raise Unavailable(SERVER, cause=str(problem)) from problem
         status = await processes.finish(
-            running, wall_seconds=wall_seconds, output=output, on_output=on_output
+            running,
+            wall_seconds=wall_seconds,
+            output=output,
+            on_output=on_output,
+            on_bytes=on_bytes,
         )
-        exit_code, signal_name = _ending(status)
+        exit_code, signal_name = ending(status)
         return CommandResult(
             exit_code=exit_code,
             signal=signal_name,
@@ -69,14 +84,60 @@ class LocalSandbox:
             timed_out=status is None,
         )
 
-    def _prepare(self) -> Isolation:
-        self._workspace.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # mkdir's mode passes through the umask and does not touch a folder that is there.
-        self._workspace.chmod(0o700)
-        return self._apart or isolation.choose()
+    async def alive(self) -> bool:
+        """Tell whether the workspace is there, a folder and no link to one."""
+        return await asyncio.to_thread(_is_folder, self._workspace)
 
 
-def _refuse_what_no_shell_takes(command: str) -> None:
+class LocalProvider:
+    """Gives each sandbox a folder below `workspace_root`, named by its id."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._root = Path(settings.workspace_root).absolute()
+
+    async def open(self, place: Place) -> LocalSandbox:
+        """Make the workspace, or take up the one that is there.
+
+        Raises: Unavailable, when this machine cannot make it or isolate it.
+        """
+        return await asyncio.to_thread(self._open, place)
+
+    async def find(self, place: Place) -> LocalSandbox | None:
+        """Return the sandbox if its workspace is on this machine. Raises: Unavailable."""
+        if not await asyncio.to_thread(_is_folder, self._root / str(place.id)):
+            return None
+        return await self.open(place)
+
+    async def list(self) -> list[uuid.UUID]:
+        """Return the ids of all workspaces on this machine's disk. Raises: Unavailable."""
+        return await asyncio.to_thread(workspaces.list_ids, self._root)
+
+    async def release(self, sandbox_id: uuid.UUID) -> bool:
+        """Remove the workspace; tell whether it is gone. Raises: Unavailable."""
+        return await workspaces.remove(self._root, sandbox_id)
+
+    def _open(self, place: Place) -> LocalSandbox:
+        apart = isolation.choose(self._settings)
+        workspace = self._root / str(place.id)
+        try:
+            workspace.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if workspace.is_symlink():
+                raise NotADirectoryError(f"{workspace} is a link")
+            # mkdir's mode passes through the umask and does not touch a folder that is there.
+            workspace.chmod(0o700)
+            apart.own(workspace)
+        except OSError as problem:
+            raise Unavailable(SERVER, cause=str(problem)) from problem
+        return LocalSandbox(workspace, apart, place.limits)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def refuse_what_no_shell_takes(command: str) -> None:
+    """Return if `/bin/sh -c` can be given the command. Raises: Invalid."""
     if "\0" in command:
         raise Invalid("A command cannot contain NUL.", next_step="Remove it.")
     try:
@@ -93,7 +154,7 @@ def _refuse_what_no_shell_takes(command: str) -> None:
         )
 
 
-def _ending(status: int | None) -> tuple[int | None, str | None]:
+def ending(status: int | None) -> tuple[int | None, str | None]:
     """Return exit code and signal name, the same whether we or a shell saw the signal."""
     if status is None:
         return None, signal.SIGKILL.name

@@ -13,7 +13,7 @@ import signal
 from typing import Any, Final
 
 from dispatch import log
-from workers.sandboxes import OnOutput
+from workers.sandboxes import OnBytes, OnOutput
 from workers.sandboxes.launches import Launch
 from workers.sandboxes.output import Output
 
@@ -117,13 +117,18 @@ async def start(launch: Launch) -> Running:
 
 
 async def finish(
-    running: Running, *, wall_seconds: float, output: Output, on_output: OnOutput
+    running: Running,
+    *,
+    wall_seconds: float,
+    output: Output,
+    on_output: OnOutput,
+    on_bytes: OnBytes | None = None,
 ) -> int | None:
     """Wait for the end; return the exit code, minus a signal, or None at the wall clock.
 
     Promise: the wall clock kills the process but never cancels an `on_output`, which may be in
     the middle of an append. While `on_output` is awaited nothing is read: the process waits and
-    memory stays bounded. What `on_output` raises ends the process and is raised here.
+    memory stays bounded. What either raises ends the process and is raised here.
     """
     expired = asyncio.Event()
 
@@ -134,7 +139,7 @@ async def finish(
 
     wall = asyncio.get_running_loop().call_later(wall_seconds, expire)
     try:
-        await _pass_on(running, output, on_output)
+        await _pass_on(running, output, on_output, on_bytes)
         status = await asyncio.shield(running.exited)
     finally:
         wall.cancel()
@@ -142,7 +147,9 @@ async def finish(
     return None if expired.is_set() else status
 
 
-async def _pass_on(running: Running, output: Output, on_output: OnOutput) -> None:
+async def _pass_on(
+    running: Running, output: Output, on_output: OnOutput, on_bytes: OnBytes | None
+) -> None:
     last_reads = LAST_READS
     while last_reads:
         last_reads -= running.exited.done()
@@ -150,6 +157,8 @@ async def _pass_on(running: Running, output: Output, on_output: OnOutput) -> Non
         shown = output.feed(data)
         if shown:
             await on_output(shown)
+        if data and on_bytes is not None:
+            await on_bytes(data)
         if not data:
             return
         # A fast writer always has more: without this it would hold up every other turn.

@@ -14,7 +14,6 @@ from typing import Final
 
 from dispatch import log
 from dispatch.errors import Unavailable
-from dispatch.ids import ThreadId
 
 _log = log.get(__name__)
 _SERVER: Final = "The workspaces' disk"
@@ -22,8 +21,8 @@ _REMOVE_SECONDS: Final = 120.0
 """A larger workspace than can be removed in this time is removed in several passes."""
 
 
-def list_threads(root: Path) -> list[ThreadId]:
-    """Return the threads that have a workspace here; nothing else there is ours. Blocking.
+def list_ids(root: Path) -> list[uuid.UUID]:
+    """Return the ids of the workspaces here; nothing else there is ours. Blocking.
 
     Raises: Unavailable, when this disk cannot be read.
     """
@@ -33,18 +32,18 @@ def list_threads(root: Path) -> list[ThreadId]:
         return []
     except OSError as problem:
         raise Unavailable(_SERVER, cause=str(problem)) from problem
-    found = (_thread_id(entry.name) for entry in entries if not entry.is_symlink())
-    return [thread_id for thread_id in found if thread_id is not None]
+    found = (_id(entry.name) for entry in entries if not entry.is_symlink())
+    return [each for each in found if each is not None]
 
 
-async def remove(root: Path, thread_id: ThreadId) -> bool:
-    """Remove a thread's workspace; tell whether it is gone now. Again is harmless.
+async def remove(root: Path, workspace_id: uuid.UUID) -> bool:
+    """Remove a workspace; tell whether it is gone now. Again is harmless.
 
     Promise: links are removed, never followed (`rm` and `chmod -R` do not follow those they
     meet, and the folder itself is checked here).
     Raises: Unavailable, when this machine cannot start them.
     """
-    workspace = root / str(thread_id)
+    workspace = root / str(workspace_id)
     await _run("rm", "-rf", "--", str(workspace))
     if await asyncio.to_thread(_is_folder, workspace):
         # A command may have locked its folders; what is ours we may open again.
@@ -52,15 +51,15 @@ async def remove(root: Path, thread_id: ThreadId) -> bool:
         await _run("rm", "-rf", "--", str(workspace))
     is_gone = not await asyncio.to_thread(os.path.lexists, workspace)
     if not is_gone:
-        _log.warning("workspace.not_removed", thread_id=str(thread_id))
+        _log.warning("workspace.not_removed", workspace_id=str(workspace_id))
     return is_gone
 
 
-def _thread_id(name: str) -> ThreadId | None:
+def _id(name: str) -> uuid.UUID | None:
     with contextlib.suppress(ValueError):
         parsed = uuid.UUID(name)
         if str(parsed) == name:
-            return ThreadId(parsed)
+            return parsed
     return None
 
 

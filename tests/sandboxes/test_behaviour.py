@@ -1,32 +1,32 @@
+"""What every provider promises of a sandbox and its commands."""
+
 import asyncio
 import os
-import stat
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from dispatch.errors import Invalid, Unavailable
+from dispatch.errors import Invalid, SandboxDied, Unavailable
 from tests.sandboxes.commands import Shown, processes_with, run, wait_until
-from workers.sandboxes.launches import Bare, Isolation
-from workers.sandboxes.local import LocalSandbox
+from workers.sandboxes import Place, Provider, Sandbox
 
 
 @pytest.mark.parametrize("code", [0, 1, 7, 127, 255])
-async def test_the_exit_code_is_reported(sandbox: LocalSandbox, code: int) -> None:
+async def test_the_exit_code_is_reported(sandbox: Sandbox, code: int) -> None:
     result = await run(sandbox, f"exit {code}")
 
     assert (result.exit_code, result.signal, result.timed_out) == (code, None, False)
 
 
 @pytest.mark.parametrize(("name", "code"), [("KILL", 137), ("TERM", 143), ("SEGV", 139)])
-async def test_a_death_by_signal_is_named(sandbox: LocalSandbox, name: str, code: int) -> None:
+async def test_a_death_by_signal_is_named(sandbox: Sandbox, name: str, code: int) -> None:
     result = await run(sandbox, f"kill -{name} $$; sleep 5")
 
     assert (result.exit_code, result.signal, result.timed_out) == (code, f"SIG{name}", False)
 
 
-async def test_both_outputs_come_in_the_order_they_were_written(sandbox: LocalSandbox) -> None:
+async def test_both_outputs_come_in_the_order_they_were_written(sandbox: Sandbox) -> None:
     result = await run(sandbox, "echo one; echo two >&2; echo three")
 
     assert result.output == "one\ntwo\nthree\n"
@@ -34,7 +34,7 @@ async def test_both_outputs_come_in_the_order_they_were_written(sandbox: LocalSa
 
 
 async def test_output_is_shown_while_the_command_runs(
-    sandbox: LocalSandbox, workspace: Path
+    sandbox: Sandbox,
 ) -> None:
     shown = Shown()
     running = asyncio.ensure_future(
@@ -47,14 +47,14 @@ async def test_output_is_shown_while_the_command_runs(
     await wait_until(lambda: shown.text == "first\n")
     assert not running.done()
 
-    (workspace / "go").touch()
+    await run(sandbox, "touch go")
     result = await running
 
     assert shown.text == result.output == "first\nlast\n"
 
 
 async def test_a_character_split_between_writes_comes_whole(
-    sandbox: LocalSandbox, workspace: Path
+    sandbox: Sandbox,
 ) -> None:
     shown = Shown()
     waiting = "while [ ! -e go ]; do sleep 0.02; done"
@@ -63,13 +63,13 @@ async def test_a_character_split_between_writes_comes_whole(
     )
     await wait_until(lambda: shown.text == "a")
 
-    (workspace / "go").touch()
+    await run(sandbox, "touch go")
     result = await running
 
     assert shown.text == result.output == "a€b"
 
 
-async def test_what_is_not_utf8_is_replaced(sandbox: LocalSandbox) -> None:
+async def test_what_is_not_utf8_is_replaced(sandbox: Sandbox) -> None:
     shown = Shown()
 
     result = await run(sandbox, r"printf 'a\377b\000c\342\202'", shown=shown)
@@ -78,7 +78,7 @@ async def test_what_is_not_utf8_is_replaced(sandbox: LocalSandbox) -> None:
     assert result.total_bytes == 7
 
 
-async def test_the_wall_clock_kills_the_command_and_its_children(sandbox: LocalSandbox) -> None:
+async def test_the_wall_clock_kills_the_command_and_its_children(sandbox: Sandbox) -> None:
     marker = f"31.{os.getpid()}1"
 
     result = await run(
@@ -92,14 +92,14 @@ async def test_the_wall_clock_kills_the_command_and_its_children(sandbox: LocalS
 
 
 async def test_a_command_that_closed_its_output_still_meets_the_wall_clock(
-    sandbox: LocalSandbox,
+    sandbox: Sandbox,
 ) -> None:
     result = await run(sandbox, "exec >&- 2>&-; sleep 30", wall_seconds=0.5)
 
     assert result.timed_out
 
 
-async def test_a_command_cannot_ignore_its_end(sandbox: LocalSandbox) -> None:
+async def test_a_command_cannot_ignore_its_end(sandbox: Sandbox) -> None:
     result = await run(
         sandbox, "trap '' TERM INT HUP; while :; do sleep 0.1; done", wall_seconds=0.5
     )
@@ -107,7 +107,7 @@ async def test_a_command_cannot_ignore_its_end(sandbox: LocalSandbox) -> None:
     assert result.timed_out
 
 
-async def test_a_cancellation_leaves_no_process(sandbox: LocalSandbox) -> None:
+async def test_a_cancellation_leaves_no_process(sandbox: Sandbox) -> None:
     marker = f"32.{os.getpid()}2"
     shown = Shown()
     running = asyncio.ensure_future(
@@ -124,7 +124,7 @@ async def test_a_cancellation_leaves_no_process(sandbox: LocalSandbox) -> None:
 
 
 async def test_a_cancellation_at_any_moment_of_the_start_leaves_no_process(
-    sandbox: LocalSandbox,
+    sandbox: Sandbox,
 ) -> None:
     marker = f"33.{os.getpid()}3"
     for step in range(12):
@@ -138,7 +138,7 @@ async def test_a_cancellation_at_any_moment_of_the_start_leaves_no_process(
     await wait_until(lambda: not processes_with(marker))
 
 
-async def test_a_background_process_does_not_outlive_its_command(sandbox: LocalSandbox) -> None:
+async def test_a_background_process_does_not_outlive_its_command(sandbox: Sandbox) -> None:
     marker = f"34.{os.getpid()}4"
 
     result = await run(sandbox, f"sleep {marker} & echo done")
@@ -148,7 +148,7 @@ async def test_a_background_process_does_not_outlive_its_command(sandbox: LocalS
     await wait_until(lambda: not processes_with(marker))
 
 
-async def test_a_failing_listener_ends_the_command(sandbox: LocalSandbox) -> None:
+async def test_a_failing_listener_ends_the_command(sandbox: Sandbox) -> None:
     marker = f"35.{os.getpid()}5"
 
     async def refuse(_: str) -> None:
@@ -162,7 +162,7 @@ async def test_a_failing_listener_ends_the_command(sandbox: LocalSandbox) -> Non
     await wait_until(lambda: not processes_with(marker))
 
 
-async def test_the_wall_clock_lets_a_listener_finish(sandbox: LocalSandbox) -> None:
+async def test_the_wall_clock_lets_a_listener_finish(sandbox: Sandbox) -> None:
     finished: list[str] = []
 
     async def slow(piece: str) -> None:
@@ -177,7 +177,7 @@ async def test_the_wall_clock_lets_a_listener_finish(sandbox: LocalSandbox) -> N
     assert finished == ["x\n"]
 
 
-async def test_fifty_megabytes_are_drained_in_bounded_memory(sandbox: LocalSandbox) -> None:
+async def test_fifty_megabytes_are_drained_in_bounded_memory(sandbox: Sandbox) -> None:
     shown = Shown()
     tracemalloc.start()
 
@@ -198,7 +198,7 @@ async def test_fifty_megabytes_are_drained_in_bounded_memory(sandbox: LocalSandb
     assert peak < 4_000_000
 
 
-async def test_a_fast_writer_does_not_hold_up_the_loop(sandbox: LocalSandbox) -> None:
+async def test_a_fast_writer_does_not_hold_up_the_loop(sandbox: Sandbox) -> None:
     ticks = 0
     running = asyncio.ensure_future(run(sandbox, "yes", wall_seconds=0.5))
     while not running.done():
@@ -209,21 +209,21 @@ async def test_a_fast_writer_does_not_hold_up_the_loop(sandbox: LocalSandbox) ->
     assert ticks > 25
 
 
-async def test_the_kept_tail_never_begins_inside_a_character(sandbox: LocalSandbox) -> None:
+async def test_the_kept_tail_never_begins_inside_a_character(sandbox: Sandbox) -> None:
     result = await run(sandbox, "printf '€€€€'", max_output_bytes=7)
 
     assert result.output == "€€"
     assert result.truncated
 
 
-async def test_a_command_reads_nothing_from_the_worker(sandbox: LocalSandbox) -> None:
+async def test_a_command_reads_nothing_from_the_worker(sandbox: Sandbox) -> None:
     result = await run(sandbox, "cat; echo read")
 
     assert result.output == "read\n"
 
 
 async def test_the_environment_of_a_command_is_its_own(
-    sandbox: LocalSandbox, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLANTED_SECRET", "planted-4711")
 
@@ -234,18 +234,14 @@ async def test_the_environment_of_a_command_is_its_own(
     assert "planted" not in result.output
 
 
-async def test_the_workspace_is_private_home_and_lasting(
-    sandbox: LocalSandbox, workspace: Path
-) -> None:
+async def test_the_workspace_is_home_and_lasting(sandbox: Sandbox) -> None:
     first = await run(sandbox, 'echo kept > "$HOME/note"; [ "$PWD" -ef "$HOME" ] && echo home')
     second = await run(sandbox, "cat note")
 
     assert (first.output, second.output) == ("home\n", "kept\n")
-    assert (workspace / "note").read_text() == "kept\n"
-    assert mode_of(workspace) == 0o700
 
 
-async def test_limits_hold_inside(sandbox: LocalSandbox) -> None:
+async def test_limits_hold_inside(sandbox: Sandbox) -> None:
     result = await run(sandbox, "ulimit -c; ulimit -n; ulimit -f; ulimit -t")
 
     core, files, blocks, cpu_seconds = result.output.split()
@@ -253,52 +249,88 @@ async def test_limits_hold_inside(sandbox: LocalSandbox) -> None:
     assert int(cpu_seconds) > 20
 
 
-async def test_many_commands_at_once_keep_their_outputs_apart(sandbox: LocalSandbox) -> None:
+async def test_many_commands_at_once_keep_their_outputs_apart(sandbox: Sandbox) -> None:
     results = await asyncio.gather(*(run(sandbox, f"echo {n}; exit {n}") for n in range(8)))
 
     assert [(r.exit_code, r.output) for r in results] == [(n, f"{n}\n") for n in range(8)]
 
 
 @pytest.mark.parametrize("command", ["echo \0", "echo \ud800", "#" * 200_000])
-async def test_a_command_no_shell_could_take_is_refused(
-    sandbox: LocalSandbox, command: str
-) -> None:
+async def test_a_command_no_shell_could_take_is_refused(sandbox: Sandbox, command: str) -> None:
     with pytest.raises(Invalid) as refusal:
         await run(sandbox, command)
 
     assert refusal.value.next_step
 
 
-async def test_the_longest_command_runs(sandbox: LocalSandbox) -> None:
+async def test_the_longest_command_runs(sandbox: Sandbox) -> None:
     result = await run(sandbox, "echo ok #" + "x" * (128 * 1024 - 1 - 9))
 
     assert result.output == "ok\n"
 
 
-async def test_a_workspace_that_cannot_be_made_is_unavailable(
-    tmp_path: Path, apart: Isolation
+async def test_a_sandbox_is_found_again_until_it_is_released(
+    provider: Provider, place: Place
 ) -> None:
-    (tmp_path / "file").touch()
+    assert await provider.find(place) is None
+    made = await provider.open(place)
+    await run(made, "echo kept > note")
+    found = await provider.find(place)
+    assert found is not None
+    assert (await run(found, "cat note")).output == "kept\n"
+    assert place.id in await provider.list()
 
-    with pytest.raises(Unavailable):
-        await run(LocalSandbox(tmp_path / "file" / "thread", apart), "true")
+    assert await provider.release(place.id)
+    assert await provider.release(place.id)
+
+    assert await provider.find(place) is None
+    assert place.id not in await provider.list()
 
 
-def mode_of(folder: Path) -> int:
-    return stat.S_IMODE(folder.stat().st_mode)
+async def test_opened_twice_it_is_one(provider: Provider, place: Place) -> None:
+    first, second = await provider.open(place), await provider.open(place)
+    await run(first, "echo kept > note")
+    assert (await run(second, "cat note")).output == "kept\n"
+    await provider.release(place.id)
+
+
+async def test_a_sandbox_that_is_gone_says_so(provider: Provider, place: Place) -> None:
+    made = await provider.open(place)
+    assert await made.alive()
+    await provider.release(place.id)
+    assert not await made.alive()
+    with pytest.raises(SandboxDied):
+        await run(made, "true")
+
+
+async def test_every_byte_is_handed_over(sandbox: Sandbox) -> None:
+    taken = bytearray()
+
+    async def take(data: bytes) -> None:
+        taken.extend(data)
+
+    result = await sandbox.run_command(
+        "seq 1 60000",
+        wall_seconds=20,
+        max_output_bytes=100,
+        on_output=Shown(),
+        on_bytes=take,
+    )
+
+    assert len(taken) == result.total_bytes
+    assert taken.startswith(b"1\n2\n")
+    assert taken.endswith(b"\n60000\n")
 
 
 def open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-async def test_no_file_descriptor_is_left_behind(sandbox: LocalSandbox) -> None:
+async def test_no_file_descriptor_is_left_behind(provider: Provider, sandbox: Sandbox) -> None:
     await run(sandbox, "true")
     before = open_files()
 
     for _ in range(3):
         await run(sandbox, "echo x")
-        with pytest.raises(Unavailable):
-            await run(LocalSandbox(Path("/proc/none/thread"), Bare()), "true")
 
     assert open_files() == before
