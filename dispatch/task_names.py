@@ -12,6 +12,7 @@ SWEEP_REDELIVER: Final = "dispatch.sweep.redeliver"
 SWEEP_RECONCILE: Final = "dispatch.sweep.reconcile"
 SWEEP_PRUNE: Final = "dispatch.sweep.prune"
 SWEEP_CANCEL: Final = "dispatch.sweep.cancel"
+SWEEP_SANDBOXES: Final = "dispatch.sweep.sandboxes"
 
 TURNS_QUEUE: Final = "arbe.turns"
 PRODUCERS_QUEUE: Final = "arbe.producers"

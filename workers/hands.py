@@ -1,11 +1,10 @@
 """What an agent may do to the world during one turn: write through its run, use tools."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from dispatch import payloads
-from dispatch.errors import Invalid
+from dispatch.errors import Invalid, SandboxDied
 from dispatch.models.history import HistoryMessage, history
 from dispatch.operations.record import Record
 from dispatch.payloads.chat import Chat
@@ -15,8 +14,9 @@ from dispatch.streams import entries
 from workers import tools
 from workers.agents import AgentPayload, Perform, ToolAnswer, ToolCall, TurnRequest
 from workers.ledger import Ledger
+from workers.outcomes import Failed
 from workers.sandboxes import CommandResult, OnOutput
-from workers.sandboxes.local import LocalSandbox
+from workers.sandboxes.threads import ThreadSandbox
 from workers.writer import RunWriter
 
 
@@ -31,9 +31,7 @@ class TurnHands:
         self._ledger = Ledger(self.emit, max_text_bytes=record.settings.max_tool_text_bytes)
         self._has_read = False
         """The ledger knows what an earlier attempt left on the stream."""
-        self._sandbox = LocalSandbox(
-            Path(self._settings.workspace_root) / str(request.thread_id)
-        )
+        self._sandbox = ThreadSandbox(record, request.thread_id)
 
     async def emit(
         self, payload: AgentPayload, *, checkpoint: dict[str, Any] | None = None
@@ -77,14 +75,17 @@ class TurnHands:
         return await self._ledger.answer(call, perform or self._perform, on_output)
 
     async def run_command(self, command: str, on_output: OnOutput) -> CommandResult:
-        """Run a shell command in the thread's workspace, if the run still holds its lane."""
+        """Run a shell command in the thread's sandbox, if the run still holds its lane.
+
+        Promise: a sandbox that died takes the run with it, whatever the agent makes of the
+        error.
+        """
         await self._writer.assert_held()
-        return await self._sandbox.run_command(
-            command,
-            wall_seconds=self._settings.command_seconds,
-            max_output_bytes=self._settings.max_output_bytes,
-            on_output=on_output,
-        )
+        try:
+            return await self._sandbox.run_command(command, on_output)
+        except SandboxDied as died:
+            self._writer.stop(Failed(reason=died.code, message=str(died)))
+            raise
 
     async def _perform(self, call: ToolCall, on_output: OnOutput) -> ToolAnswer:
         perform = tools.find(call.name)

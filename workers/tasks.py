@@ -22,7 +22,7 @@ from dispatch.streams import fleet
 from dispatch.streams.lanes import LaneRef
 from workers import turn
 from workers.celery_app import app, process, settings
-from workers.sweeps import Counts, cancellations, prune, reconcile, redeliver
+from workers.sweeps import Counts, cancellations, prune, reconcile, redeliver, sandboxes
 
 _log = log.get(__name__)
 PRODUCER_PAUSE_SECONDS = 1.0
@@ -140,6 +140,12 @@ def sweep_cancel() -> None:
 def sweep_prune() -> None:
     """Repair rows that lag and finish deletions."""
     _sweep("prune", prune.sweep(process.record))
+
+
+@app.task(name=task_names.SWEEP_SANDBOXES)
+def sweep_sandboxes() -> None:
+    """Release sandboxes that nobody uses."""
+    _sweep("sandboxes", sandboxes.sweep(process.record))
 
 
 def _sweep(name: str, sweep: Awaitable[Counts]) -> None:

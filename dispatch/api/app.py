@@ -16,6 +16,7 @@ from dispatch.api.routes import (
     health,
     houses,
     members,
+    outputs,
     stream,
     threads,
     tokens,
@@ -60,7 +61,7 @@ def _version_1() -> APIRouter:
     # cancellations and dispatches before threads: `/threads/prune` is no reference.
     for part in (houses, members, tokens, agents, environments, diagnose):
         router.include_router(part.router)
-    for part in (cancellations, dispatches, threads):
+    for part in (cancellations, dispatches, threads, outputs):
         router.include_router(part.router)
     router.include_router(entries.router)
     router.include_router(stream.router)

@@ -13,20 +13,36 @@ from dispatch.client.connection import Json
 app = commands.noun("Environments: where agents' commands run.")
 
 
-@commands.command(app, "create", examples="arbe environment create build --provider local")
+@commands.command(
+    app,
+    "create",
+    examples="""
+    arbe environment create build --network
+    arbe environment create tests --provider docker --image python:3.12-slim
+    arbe environment create small --config '{"memoryBytes": 268435456, "processes": 32}'
+    """,
+)
 async def create(
     door: Door,
     name: Annotated[str, typer.Argument(help="Its name.")],
-    provider: Annotated[str, typer.Option("--provider", help="local: this machine.")] = "local",
+    provider: Annotated[str, typer.Option("--provider", help="local or docker.")] = "local",
+    image: Annotated[
+        str | None, typer.Option("--image", help="docker: what containers are made of.")
+    ] = None,
+    network: Annotated[
+        bool, typer.Option("--network", help="Let commands reach the network.")
+    ] = False,
     config: Annotated[
-        str | None, typer.Option("--config", help="The provider's settings, a JSON object.")
+        str | None, typer.Option("--config", help="Limits and the like, a JSON object.")
     ] = None,
 ) -> None:
     """Make an environment."""
     rows.show(
         door,
         await door.client.environments.create(
-            name, provider=provider, config=_object(config) if config else None
+            name,
+            provider=provider,
+            config=_config(config, image=image, network=network) or None,
         ),
     )
 
@@ -56,6 +72,15 @@ async def delete(
     """Remove an environment."""
     await door.client.environments.delete(environment)
     rows.done(door, {"deleted": environment})
+
+
+def _config(text: str | None, *, image: str | None, network: bool) -> Json:
+    config = _object(text) if text else {}
+    if image is not None:
+        config["image"] = image
+    if network:
+        config["network"] = True
+    return config
 
 
 def _object(text: str) -> Json:

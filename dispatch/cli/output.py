@@ -65,6 +65,15 @@ class Output:
             else text
         )
 
+    def raw(self, data: bytes) -> None:
+        """Print bytes as they are; to a terminal as text that cannot do it harm."""
+        if self._console.is_terminal:
+            self._write(plain(data.decode(errors="replace")))
+            return
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
     def table(self, rows: Sequence[Sequence[str]], columns: Sequence[str]) -> None:
         """Print rows: a table for people, tabs without a header for programs."""
         if not self._console.is_terminal:

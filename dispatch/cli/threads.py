@@ -236,6 +236,24 @@ async def cancel(
         cancellations.note_rest(door, answer["cancellationId"])
 
 
+@commands.command(app, "output", examples="arbe thread output 0198f2c4 0198f2d0-… > build.log")
+async def output(
+    door: Door,
+    thread: ThreadRef,
+    ref: Annotated[
+        str, typer.Argument(help="As a tool result's details.output.ref says.", metavar="REF")
+    ],
+) -> None:
+    """Print the whole output of a command that was too long for its tool result."""
+    pieces = door.client.threads.output(thread, ref)
+    if door.output.as_json:
+        whole = b"".join([piece async for piece in pieces])
+        door.output.json({"output": whole.decode(errors="replace")})
+        return
+    async for piece in pieces:
+        door.output.raw(piece)
+
+
 @commands.command(
     app, "diagnose", examples="arbe thread diagnose 0198f2c4 || echo needs a look"
 )

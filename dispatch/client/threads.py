@@ -1,6 +1,6 @@
 """Threads: their rows, their dispatches, and the verbs that look after them."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from dispatch.client.connection import Connection, Json, present, segment
@@ -117,6 +117,16 @@ class Threads:
         return await self._connection.call(
             "POST", "/v1/threads/prune", body={"dryRun": dry_run}, key=key
         )
+
+    async def output(self, ref: str, output_ref: str) -> AsyncGenerator[bytes]:
+        """Hand out the whole output of a command; `output_ref` as its tool result says.
+
+        Raises: NotFound; Unavailable, also on a line that breaks in the middle.
+        """
+        path = f"{_path(ref)}/outputs/{segment(output_ref)}"
+        async with self._connection.live(path, {}) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def dispatch(self, ref: str, dispatch_id: str) -> Json:
         """Return one dispatch."""

@@ -79,7 +79,7 @@ class Agent(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class Environment(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """A recipe for sandboxes: provider `local` (this machine) for now, and its config."""
+    """A recipe for sandboxes: who makes them, and its config (`models.recipes`)."""
 
     id: EnvironmentId
     house_id: HouseId
@@ -97,6 +97,10 @@ class Sandbox(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     environment_id: EnvironmentId | None
     status: SandboxStatus
     created_at: datetime
+    used_until: datetime
+    """Its last command ends by then at the latest, or ended then."""
+    cause: str | None = None
+    """Why it is dead or released, when that is known."""
 
 
 class FoundedHouse(msgspec.Struct, frozen=True, kw_only=True):

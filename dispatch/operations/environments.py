@@ -3,7 +3,7 @@
 from typing import Any
 
 from dispatch.ids import EnvironmentId
-from dispatch.models import claims
+from dispatch.models import claims, recipes
 from dispatch.models.claims import NewId
 from dispatch.models.houses import Caller, Environment
 from dispatch.models.pages import Page
@@ -24,11 +24,11 @@ async def create(
 ) -> Environment:
     """Add a recipe; nothing starts before a turn needs a sandbox of it.
 
-    Raises: Invalid.
+    Raises: Invalid, also for a provider or a word of the config that there is not.
     """
     named = labels.name(name, record.settings)
     provided = labels.name(provider, record.settings, what="provider")
-    labels.free_json(config, what="config")
+    recipes.read(provided, config or {})
     new = new or claims.fresh()
     environment_id = EnvironmentId(new.id)
     async with engine.as_member(record.members, who.member_id) as connection:

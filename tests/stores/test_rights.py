@@ -86,6 +86,13 @@ MATRIX: Mapping[str, Mapping[str, set[str]]] = {
         "update": {"owner"},
         "delete": {"owner", "worker"},
     },
+    # a worker writes and forgets what it may not read
+    "command_outputs": {
+        "select": {*HOUSE, "worker"},
+        "insert": {"worker"},
+        "update": set(),
+        "delete": {"worker"},
+    },
 }
 CASES = list(itertools.product(MATRIX, VERBS, ACTORS))
 FREE: Mapping[str, tuple[str, Any]] = {
@@ -100,6 +107,7 @@ FREE: Mapping[str, tuple[str, Any]] = {
     "deletions": ("done_at", sa.func.now()),
     "cancellations": ("done_at", sa.func.now()),
     "idempotency": ("claimed_until", sa.func.now()),
+    "command_outputs": ("part", 7),
 }
 """A column to update, as one may if one may at all, and what to."""
 
@@ -118,9 +126,15 @@ def door(
     return lambda actor: doors[actor]()
 
 
-async def target(table: str, home: Home) -> dict[str, Any]:
+async def target(table: str, home: Home, worker: AsyncEngine | None = None) -> dict[str, Any]:
     """Make sure there is a row nothing else hangs on, and return what finds it."""
     match table:
+        case "command_outputs":
+            row = fresh(table, home)
+            assert worker is not None
+            async with engine.as_worker(worker) as conn:
+                await conn.execute(sa.insert(metadata.tables[table]).values(row))
+            return {name: row[name] for name in ("thread_id", "ref", "part")}
         case "sandboxes":
             return {"id": home.sandbox.id}
         case "houses" | "members" | "tokens" | "agents" | "environments" | "threads":
@@ -197,8 +211,15 @@ def fresh(table: str, home: Home) -> dict[str, Any]:
             "claim_id": ids.uuid7(),
             "claimed_until": sa.func.now(),
         },
+        "command_outputs": {
+            "thread_id": home.thread.id,
+            "house_id": house_id,
+            "ref": ids.uuid7(),
+            "part": 0,
+            "data": b"x",
+        },
     }
-    has_id = table not in {"thread_agents", "deletions", "idempotency"}
+    has_id = table not in {"thread_agents", "deletions", "idempotency", "command_outputs"}
     return {**({"id": ids.uuid7()} if has_id else {}), **values[table]}
 
 
@@ -227,6 +248,13 @@ async def attempt(
             return (await conn.execute(sa.delete(it).where(*where))).rowcount
 
 
+async def test_a_worker_does_not_read_outputs(home: Home, worker: AsyncEngine) -> None:
+    await target("command_outputs", home, worker)
+    with pytest.raises(Forbidden):
+        async with engine.as_worker(worker) as conn:
+            await conn.execute(sa.select(metadata.tables["command_outputs"].c.data))
+
+
 def test_every_table_has_its_row_in_the_matrix() -> None:
     assert set(MATRIX) == set(metadata.tables)
 
@@ -237,9 +265,10 @@ async def test_the_matrix_holds(
     verb: str,
     actor: str,
     home: Home,
+    worker: AsyncEngine,
     door: Callable[[str], AbstractAsyncContextManager[AsyncConnection]],
 ) -> None:
-    row = await target(table, home)
+    row = await target(table, home, worker)
     try:
         async with door(actor) as conn:
             reached = await attempt(conn, verb, table, row, home, actor)

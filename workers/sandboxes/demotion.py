@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-# The workspace may lie in folders that only root enters: a private mount brings it within reach.
+# The workspace may lie in folders only root enters: a private mount brings it within reach.
 _STEP_DOWN: Final = 'unset PWD; mount --bind "$1" "$2" && shift 2 && exec "$@"'
 _MOUNT_POINTS: Final = ("/mnt", "/media", "/srv", "/opt")
 _OWN_SECONDS: Final = 60.0
@@ -28,7 +28,7 @@ class Demotion(msgspec.Struct, frozen=True):
     """Covered for the command's ancestors alone, in a mount namespace of theirs."""
 
     def arguments(self, workspace: Path) -> tuple[str, ...]:
-        """Return what stands before a command line that finds the workspace at `mount_point`."""
+        """Return what stands before a command line whose workspace is at `mount_point`."""
         down = ("--reuid", str(self.uid), "--regid", str(self.uid), "--clear-groups")
         return (
             *(self.unshare, "--mount", "--propagation", "slave"),

@@ -43,9 +43,15 @@ class SetTriggerMode(Body):
 
 
 class AddEnvironment(Body):
-    """A recipe for sandboxes."""
+    """A recipe for sandboxes: provider `local` or `docker`.
 
-    model_config = shapes.example(name="workspace", provider="local")
+    `config`: `network`, `memoryBytes`, `processes`, `fileBytes`, `temporaryBytes`,
+    `commandSeconds`; docker also `image`, which it needs, and `cpus`.
+    """
+
+    model_config = shapes.example(
+        name="workspace", provider="docker", config={"image": "python:3.12-slim"}
+    )
 
     name: str
     provider: str = "local"

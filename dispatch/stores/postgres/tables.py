@@ -87,6 +87,8 @@ sandboxes = _table(
     _id("environment_id", null=True),
     _text("status"),
     _moment("created_at"),
+    _moment("used_until"),
+    _text("cause", null=True),
 )
 threads = _table(
     "threads",
@@ -157,4 +159,13 @@ idempotency = _table(
     _moment("created_at"),
     sa.Column("status", sa.Integer(), nullable=True),
     sa.Column("answer", sa.LargeBinary(), nullable=True),
+)
+command_outputs = _table(
+    "command_outputs",
+    sa.Column("thread_id", sa.Uuid(), primary_key=True),
+    sa.Column("ref", sa.Uuid(), primary_key=True),
+    sa.Column("part", sa.Integer(), primary_key=True),
+    _id("house_id"),
+    _moment("at"),
+    sa.Column("data", sa.LargeBinary(), nullable=False),
 )

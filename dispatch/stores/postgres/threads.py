@@ -273,6 +273,25 @@ async def set_sandbox(
     return done.rowcount == 1
 
 
+async def point_sandbox(
+    conn: AsyncConnection,
+    *,
+    thread_id: ThreadId,
+    before: SandboxId | None,
+    sandbox_id: SandboxId,
+) -> bool:
+    """Point the thread at another sandbox than `before`; False if somebody else was first.
+
+    Needs the worker's role. False too when the thread is gone.
+    """
+    done = await conn.execute(
+        sa.update(threads)
+        .where(threads.c.id == thread_id, threads.c.sandbox_id.is_not_distinct_from(before))
+        .values(sandbox_id=sandbox_id, updated_at=sa.func.now())
+    )
+    return done.rowcount == 1
+
+
 async def delete_tree(
     conn: AsyncConnection, *, thread_id: ThreadId, if_status: Collection[ThreadStatus] = ()
 ) -> tuple[ThreadId, ...]:
