@@ -155,14 +155,14 @@ class Fenced(ArbeError):
 
 
 class SandboxDied(ArbeError):
-    """A command's sandbox is gone with its files: the run ends, the next has a new one."""
+    """A command's sandbox is gone, before it or under it; the run ends with it."""
 
     code = "sandbox_died"
 
     def __init__(self, sandbox_id: str, *, cause: str) -> None:
         super().__init__(
             f"Sandbox {sandbox_id} died ({cause}).",
-            next_step="Post again: the next turn gets a new sandbox, with none of the files.",
+            next_step="Post again: the next turn gets a sandbox that lives.",
             sandboxId=sandbox_id,
         )
 

@@ -38,6 +38,10 @@ _FAILED: Final = {
         "Redis came back without its last entries, and this dispatch may have run in them.",
         "Read what is left, then post the entry again if it is still wanted.",
     ),
+    "sandbox_died": (
+        "The sandbox of its commands died under it, and took the run with it.",
+        "Post the entry again: the next turn gets a sandbox that lives.",
+    ),
     "never_started": (
         "No worker took it within the start time-out.",
         "Start a worker that serves this agent's queue, then post the entry again.",

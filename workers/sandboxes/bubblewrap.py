@@ -8,7 +8,7 @@ each process, not for their sum.
 import itertools
 import os
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -55,6 +55,7 @@ NETWORK_ETC: Final = ("hosts", "resolv.conf")
 class Bubblewrap(msgspec.Struct, frozen=True):
     """Own namespaces of every kind: no network, no other processes, one writable folder."""
 
+    outlives_its_command: ClassVar[bool] = True
     program: str
     options: tuple[str, ...] = ()
     """Hardening that older versions do not know."""

@@ -7,7 +7,7 @@ import math
 import os
 import resource
 from pathlib import Path
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 import msgspec
 
@@ -42,6 +42,11 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 class Isolation(Protocol):
     """Turns a shell command into a process to start."""
 
+    @property
+    def outlives_its_command(self) -> bool:
+        """The process is not the command's own: a signal that ends it came from outside."""
+        ...
+
     def own(self, workspace: Path) -> None:
         """Let commands write the workspace. Blocking. Raises: OSError."""
         ...
@@ -58,6 +63,8 @@ class Bare(msgspec.Struct, frozen=True):
 
     Not guaranteed: a bound on processes; the kernel would count all of the worker's user.
     """
+
+    outlives_its_command: ClassVar[bool] = False
 
     def own(self, workspace: Path) -> None:
         """Do nothing: commands are the worker's user."""

@@ -60,8 +60,7 @@ class LocalSandbox:
         launch = self._apart.launch(
             self._workspace, command, wall_seconds=wall_seconds, limits=self._limits
         )
-        if not await self.alive():
-            raise SandboxDied(self._workspace.name, cause="its workspace is gone")
+        await self._assert_alive()
         try:
             running = await processes.start(launch)
         except OSError as problem:
@@ -74,6 +73,9 @@ class LocalSandbox:
             on_bytes=on_bytes,
         )
         exit_code, signal_name = ending(status)
+        if status is not None and status < 0 and self._apart.outlives_its_command:
+            raise SandboxDied(self._workspace.name, cause=f"{signal_name} from outside")
+        await self._assert_alive()
         return CommandResult(
             exit_code=exit_code,
             signal=signal_name,
@@ -87,6 +89,10 @@ class LocalSandbox:
     async def alive(self) -> bool:
         """Tell whether the workspace is there, a folder and no link to one."""
         return await asyncio.to_thread(_is_folder, self._workspace)
+
+    async def _assert_alive(self) -> None:
+        if not await self.alive():
+            raise SandboxDied(self._workspace.name, cause="its workspace is gone")
 
 
 class LocalProvider:

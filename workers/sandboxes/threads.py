@@ -62,7 +62,7 @@ class ThreadSandbox:
         Promise: the sandbox's row names the time until which it is in use, so that no sweep
         removes it under a command.
         Raises: Invalid or Unavailable, when nothing ran; SandboxDied, when the sandbox died,
-        before or under the command: its row says so, and the run must end.
+        before or under the command: the run must end, and if nothing is left its row says so.
         """
         found = await self._find()
         seconds = found.recipe.command_seconds or self._settings.command_seconds
@@ -164,7 +164,8 @@ class ThreadSandbox:
         try:
             yield
         except SandboxDied as died:
-            await self._bury(found.row_id, str(died))
+            if not await found.sandbox.alive():
+                await self._bury(found.row_id, died.what)
             raise
 
     async def _hold(self, sandbox_id: SandboxId, seconds: float) -> bool:
