@@ -1,6 +1,6 @@
 """One behaviour suite for every provider; the promises of one alone have their own files."""
 
-import uuid
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,10 +11,13 @@ from dispatch import ids
 from dispatch.config import Settings
 from dispatch.errors import Unavailable
 from dispatch.models import recipes
-from workers.sandboxes import Place, Provider, Sandbox, isolation, limits
+from workers.sandboxes import Place, Provider, Sandbox, engine, isolation, limits
 from workers.sandboxes.bubblewrap import Bubblewrap
+from workers.sandboxes.containers import DockerProvider
 from workers.sandboxes.local import LocalProvider
 
+IMAGE = os.environ.get("ARBE_TEST_IMAGE", "python:3.12-slim")
+"""For a real engine; any image with a shell, tr, grep and seq."""
 PROVIDERS = ["bubblewrap", "bare", "docker"]
 
 
@@ -39,7 +42,7 @@ def bubblewrap(settings: Settings) -> Bubblewrap:
 
 @pytest.fixture
 def place(settings: Settings) -> Place:
-    return a_place(settings)
+    return a_place(settings, recipes.Recipe(image=IMAGE))
 
 
 @pytest.fixture
@@ -53,7 +56,9 @@ async def provider(
 ) -> AsyncIterator[Provider]:
     match request.param:
         case "docker":
-            pytest.skip("no provider yet")
+            if not engine.is_present(settings.docker_url):
+                pytest.skip("no container engine answers on this machine")
+            yield DockerProvider(settings)
         case "bare":
             without_bubblewrap(monkeypatch)
             allowed = settings.model_copy(update={"allow_unsandboxed": True})
@@ -71,7 +76,3 @@ async def sandbox(provider: Provider, place: Place) -> AsyncIterator[Sandbox]:
 
 def without_bubblewrap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "_choose_once", lambda _: "bwrap is not installed")
-
-
-def no_id() -> uuid.UUID:
-    return ids.uuid7()

@@ -222,16 +222,12 @@ async def test_a_command_reads_nothing_from_the_worker(sandbox: Sandbox) -> None
     assert result.output == "read\n"
 
 
-async def test_the_environment_of_a_command_is_its_own(
+async def test_a_command_has_none_of_the_workers_environment(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLANTED_SECRET", "planted-4711")
 
-    result = await run(sandbox, "env")
-
-    names = {line.partition("=")[0] for line in result.output.splitlines()}
-    assert names <= {"PATH", "HOME", "LANG", "PWD", "OLDPWD", "SHLVL", "_"}
-    assert "planted" not in result.output
+    assert "planted" not in (await run(sandbox, "env")).output
 
 
 async def test_the_workspace_is_home_and_lasting(sandbox: Sandbox) -> None:
@@ -239,14 +235,6 @@ async def test_the_workspace_is_home_and_lasting(sandbox: Sandbox) -> None:
     second = await run(sandbox, "cat note")
 
     assert (first.output, second.output) == ("home\n", "kept\n")
-
-
-async def test_limits_hold_inside(sandbox: Sandbox) -> None:
-    result = await run(sandbox, "ulimit -c; ulimit -n; ulimit -f; ulimit -t")
-
-    core, files, blocks, cpu_seconds = result.output.split()
-    assert (core, files, blocks) == ("0", "1024", str(1024**3 // 512))
-    assert int(cpu_seconds) > 20
 
 
 async def test_many_commands_at_once_keep_their_outputs_apart(sandbox: Sandbox) -> None:

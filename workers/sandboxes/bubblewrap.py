@@ -8,7 +8,7 @@ each process, not for their sum.
 import itertools
 import os
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final
 
 import msgspec
 
@@ -55,12 +55,16 @@ NETWORK_ETC: Final = ("hosts", "resolv.conf")
 class Bubblewrap(msgspec.Struct, frozen=True):
     """Own namespaces of every kind: no network, no other processes, one writable folder."""
 
-    outlives_its_command: ClassVar[bool] = True
     program: str
     options: tuple[str, ...] = ()
     """Hardening that older versions do not know."""
     demotion: Demotion | None = None
     """For a root worker: how its commands become another user's."""
+
+    @property
+    def outlives_its_command(self) -> bool:
+        """It waits outside for the command's end and tells it as an exit code."""
+        return True
 
     def own(self, workspace: Path) -> None:
         """Let commands write the workspace, whoever they are to the kernel. Raises: OSError."""

@@ -7,7 +7,7 @@ import math
 import os
 import resource
 from pathlib import Path
-from typing import ClassVar, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -64,7 +64,10 @@ class Bare(msgspec.Struct, frozen=True):
     Not guaranteed: a bound on processes; the kernel would count all of the worker's user.
     """
 
-    outlives_its_command: ClassVar[bool] = False
+    @property
+    def outlives_its_command(self) -> bool:
+        """It is the command."""
+        return False
 
     def own(self, workspace: Path) -> None:
         """Do nothing: commands are the worker's user."""
