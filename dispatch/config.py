@@ -158,8 +158,9 @@ class Settings(BaseSettings):
     """A worker that runs as root runs local commands as this user and group, which must own
     nothing on the machine. Any other worker runs them as itself."""
     sandbox_cgroup: str = ""
-    """A cgroup (v2) folder that the worker may write and that has the controllers `memory` and
-    `pids`; each command gets a cgroup below it. Empty: none, limits hold by rlimits alone."""
+    """A cgroup (v2) folder that the worker may write, with `memory` and `pids` enabled for what
+    is below: there each command gets a cgroup. Empty: the worker's own cgroup or its parent, if
+    either is such a folder; if not, memory is bounded per process, not per command."""
     sandbox_idle_seconds: float = 3600.0
     """An environment's sandbox that ran no command this long, and whose threads do not run, is
     released with its files; the thread's next command gets a new one."""

@@ -160,7 +160,7 @@ async def test_one_that_cannot_be_made_is_dead_and_the_thread_points_nowhere(
     casa: Casa, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thread = await a_thread(casa, await an_environment(casa))
-    monkeypatch.setattr(isolation, "_choose_once", lambda _: "bwrap is not installed")
+    monkeypatch.setattr(isolation, "_choose_once", lambda *_: "bwrap is not installed")
     with pytest.raises(Unavailable) as refused:
         await run(record, thread, "true")
     assert "ARBE_ALLOW_UNSANDBOXED" in refused.value.next_step

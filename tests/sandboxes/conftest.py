@@ -75,4 +75,4 @@ async def sandbox(provider: Provider, place: Place) -> AsyncIterator[Sandbox]:
 
 
 def without_bubblewrap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolation, "_choose_once", lambda _: "bwrap is not installed")
+    monkeypatch.setattr(isolation, "_choose_once", lambda *_: "bwrap is not installed")

@@ -95,7 +95,7 @@ async def test_a_command_runs_as_nobody_and_all_it_left_is_ended(
     assert (result.exit_code, result.signal, result.output) == (137, "SIGKILL", "one\ntwo\n")
     assert shown.pieces == ["one\n", "two\n"]
     command, end = fake.bodies(r"/exec$")[-2:]
-    assert command["Cmd"] == ["/bin/sh", "-c", "make all"]
+    assert command["Cmd"][-2:] == ["make all", "25"]
     assert (command["User"], command["WorkingDir"]) == ("1000:1000", "/workspace")
     assert end["Cmd"][-1] == containers._END_ALL
     assert end["User"] == "1000:1000"

@@ -159,7 +159,7 @@ from workers.sandboxes import Place, limits
 from workers.sandboxes.local import LocalProvider
 
 async def show(piece):
-    print(piece, end="", flush=True)
+    print(piece, end="", flush=True, file=sys.stderr)
 
 async def main(root, seconds):
     settings = Settings(workspace_root=root)
@@ -179,11 +179,12 @@ async def test_a_command_ends_with_its_killed_worker(
     marker = f"36.{os.getpid()}6"
     worker = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", WORKER, str(tmp_path), marker),
-        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
         cwd=Path(__file__).parents[2],
     )
-    assert worker.stdout is not None
-    assert await worker.stdout.readline() == b"begun\n"
+    assert worker.stderr is not None
+    assert await worker.stderr.readline() == b"begun\n"
     assert len(processes_with(marker)) > 1
 
     worker.kill()

@@ -1,8 +1,8 @@
 """Isolation by bubblewrap: what a command sees of the machine, which is next to nothing.
 
 Not guaranteed: a quota of the disk, or anything against a hole in the shared kernel. To the
-kernel the command is the worker's user; a root worker's is demoted first. Memory is bounded for
-each process, not for their sum.
+kernel the command is the worker's user; a root worker's is demoted first. Without a cgroup
+memory is bounded for each process, not for their sum.
 """
 
 import itertools
@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from workers.sandboxes import Limits
+from workers.sandboxes.cgroups import Cgroups, enter
 from workers.sandboxes.demotion import Demotion
 from workers.sandboxes.launches import LANG, PATH, Launch, limited
 
@@ -60,6 +61,7 @@ class Bubblewrap(msgspec.Struct, frozen=True):
     """Hardening that older versions do not know."""
     demotion: Demotion | None = None
     """For a root worker: how its commands become another user's."""
+    cgroups: Cgroups | None = None
 
     @property
     def outlives_its_command(self) -> bool:
@@ -82,8 +84,17 @@ class Bubblewrap(msgspec.Struct, frozen=True):
         """
         shown = workspace if self.demotion is None else Path(self.demotion.mount_point)
         size = str(limits.temporary_bytes)
+        cgroup = None if self.cgroups is None else self.cgroups.name()
+        bounds = limited(
+            command,
+            wall_seconds,
+            limits,
+            processes=self._processes(limits),
+            memory=cgroup is None,
+        )
         return Launch(
             arguments=(
+                *(() if cgroup is None else enter(cgroup)),
                 *(() if self.demotion is None else self.demotion.arguments(workspace)),
                 self.program,
                 *("--unshare-all", "--unshare-user", *self.options),
@@ -99,10 +110,11 @@ class Bubblewrap(msgspec.Struct, frozen=True):
                 *("--clearenv", "--setenv", "PATH", PATH, "--setenv", "LANG", LANG),
                 *("--setenv", "HOME", INSIDE),
                 "--",
-                *limited(command, wall_seconds, limits, processes=self._processes(limits)),
+                *bounds,
             ),
             environment={},
             folder=Path("/"),
+            cgroup=cgroup,
         )
 
     def _processes(self, limits: Limits) -> int | None:

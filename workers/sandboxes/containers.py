@@ -7,6 +7,7 @@ share the engine, or each turn that moves gets a new sandbox.
 
 import asyncio
 import contextlib
+import math
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -25,6 +26,11 @@ _MARK: Final = "ARBE_COMMAND"
 """Names a command in the environment of all its processes."""
 END_SECONDS: Final = 20.0
 """What ending a command's processes may take; then the container goes as a whole."""
+# A killed worker ends nothing in a container: the command has a clock of its own, a bit late.
+_BOUNDED: Final = (
+    'if command -v timeout >/dev/null; then exec timeout -s KILL "$2" /bin/sh -c "$1"; fi; '
+    'exec /bin/sh -c "$1"'
+)
 _END_MARKED: Final = (
     'for each in /proc/[0-9]*; do tr "\\0" "\\n" <"$each/environ" 2>/dev/null '
     '| grep -qx "$1" && kill -9 "${each#/proc/}"; done; :'
@@ -55,13 +61,14 @@ class Container:
     ) -> CommandResult:
         """Run `/bin/sh -c command` and return how it ended; see `workers.sandboxes.Sandbox`.
 
-        Not guaranteed: while other commands run beside it, the end of a process that cleared
-        its environment; it goes with the last of them.
+        Not guaranteed: the end of a killed worker's command before its wall clock (and by then
+        only where the image has `timeout`); while other commands run beside it, the end of a
+        process that cleared its environment: it goes with the last of them.
         """
         refuse_what_no_shell_takes(command)
         output = Output(max_output_bytes)
         started = clock.monotonic_seconds()
-        running = await self._start(command)
+        running = await self._start(command, wall_seconds)
         try:
             is_late = await running.pass_on(output, on_output, on_bytes, wall_seconds)
             status = None if is_late else await self._status(running.exec_id)
@@ -78,12 +85,14 @@ class Container:
             timed_out=is_late,
         )
 
-    async def _start(self, command: str) -> "_Running":
+    async def _start(self, command: str, wall_seconds: float) -> "_Running":
         mark = uuid.uuid4().hex
         environment = {"HOME": INSIDE, "LANG": LANG, _MARK: mark}
         try:
             exec_id, pieces = await self._engine.start(
-                self._place.id, ("/bin/sh", "-c", command), environment
+                self._place.id,
+                ("/bin/sh", "-c", _BOUNDED, "sh", command, str(math.ceil(wall_seconds) + 5)),
+                environment,
             )
         except Unavailable:
             await self._assert_alive()

@@ -1,6 +1,7 @@
 """Chooses how commands are kept apart from the worker: bubblewrap, or not at all if allowed."""
 
 import functools
+import itertools
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from typing import Final
 from dispatch import log
 from dispatch.config import Settings
 from dispatch.errors import Unavailable
-from workers.sandboxes import Limits, demotion
+from workers.sandboxes import Limits, cgroups, demotion
 from workers.sandboxes.bubblewrap import Bubblewrap
 from workers.sandboxes.launches import Bare, Isolation
 
@@ -36,7 +37,7 @@ def choose(settings: Settings) -> Isolation:
     Raises: Unavailable, when bubblewrap does not work and nobody allowed to go without.
     """
     with _choosing:
-        found = _choose_once(settings.sandbox_uid)
+        found = _choose_once(settings.sandbox_uid, settings.sandbox_cgroup)
         if isinstance(found, Bubblewrap):
             return found
         if not settings.allow_unsandboxed:
@@ -57,22 +58,30 @@ def _warn_once(cause: str) -> None:
 
 
 @functools.cache
-def _choose_once(uid: int) -> Bubblewrap | str:
-    """Return what works, or why nothing does."""
+def _choose_once(uid: int, cgroup: str) -> Bubblewrap | str:
+    """Return the strongest that works, or why nothing does."""
     program = shutil.which("bwrap")
     if program is None:
         return "bwrap is not installed"
     cause = ""
-    down = demotion.find(uid)
-    for way_down in dict.fromkeys((down, None)):
-        for options in (_HARDENED, ()):
-            found = Bubblewrap(program, options, way_down)
-            cause = _probe(found)
-            if not cause:
-                if os.geteuid() == 0 and way_down is None:
-                    _log.warning("sandbox.runs_as_root")
-                return found
+    for way_down, options, bounds in itertools.product(
+        dict.fromkeys((demotion.find(uid), None)),
+        (_HARDENED, ()),
+        dict.fromkeys((cgroups.find(cgroup), None)),
+    ):
+        found = Bubblewrap(program, options, way_down, bounds)
+        cause = _probe(found)
+        if not cause:
+            _tell_weakness(found)
+            return found
     return cause
+
+
+def _tell_weakness(found: Bubblewrap) -> None:
+    if os.geteuid() == 0 and found.demotion is None:
+        _log.warning("sandbox.runs_as_root", cause="setpriv or unshare does not work here")
+    bound = "process" if found.cgroups is None else "command"
+    _log.info("sandbox.chosen", memory_bound_per=bound, hardened=bool(found.options))
 
 
 def _probe(isolation: Bubblewrap) -> str:
@@ -81,6 +90,8 @@ def _probe(isolation: Bubblewrap) -> str:
         Path("/usr"), "exit 0", wall_seconds=PROBE_SECONDS, limits=_PROBE_LIMITS
     )
     try:
+        if launch.cgroup is not None:
+            cgroups.make(launch.cgroup, _PROBE_LIMITS)
         done = subprocess.run(  # noqa: S603 - our own arguments
             launch.arguments,
             env=launch.environment,
@@ -91,6 +102,9 @@ def _probe(isolation: Bubblewrap) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as problem:
         return str(problem)
+    finally:
+        if launch.cgroup is not None:
+            cgroups.remove(launch.cgroup)
     if done.returncode == 0:
         return ""
     return done.stderr.decode(errors="replace").strip()[:500] or f"exit code {done.returncode}"

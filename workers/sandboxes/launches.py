@@ -37,6 +37,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     arguments: tuple[str, ...]
     environment: dict[str, str]
     folder: Path
+    cgroup: Path | None = None
+    """To be made before the start, and removed after the end."""
 
 
 class Isolation(Protocol):

@@ -5,8 +5,10 @@ the same on another machine; a workspace lives where its worker lives.
 """
 
 import asyncio
+import contextlib
 import signal
 import uuid
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +21,7 @@ from workers.sandboxes import (
     OnBytes,
     OnOutput,
     Place,
+    cgroups,
     isolation,
     processes,
     workspaces,
@@ -61,17 +64,18 @@ class LocalSandbox:
             self._workspace, command, wall_seconds=wall_seconds, limits=self._limits
         )
         await self._assert_alive()
-        try:
-            running = await processes.start(launch)
-        except OSError as problem:
-            raise Unavailable(SERVER, cause=str(problem)) from problem
-        status = await processes.finish(
-            running,
-            wall_seconds=wall_seconds,
-            output=output,
-            on_output=on_output,
-            on_bytes=on_bytes,
-        )
+        async with _cgroup(launch.cgroup, self._limits):
+            try:
+                running = await processes.start(launch)
+            except OSError as problem:
+                raise Unavailable(SERVER, cause=str(problem)) from problem
+            status = await processes.finish(
+                running,
+                wall_seconds=wall_seconds,
+                output=output,
+                on_output=on_output,
+                on_bytes=on_bytes,
+            )
         exit_code, signal_name = ending(status)
         if status is not None and status < 0 and self._apart.outlives_its_command:
             raise SandboxDied(self._workspace.name, cause=f"{signal_name} from outside")
@@ -136,6 +140,25 @@ class LocalProvider:
         except OSError as problem:
             raise Unavailable(SERVER, cause=str(problem)) from problem
         return LocalSandbox(workspace, apart, place.limits)
+
+
+@contextlib.asynccontextmanager
+async def _cgroup(cgroup: Path | None, limits: Limits) -> AsyncGenerator[None]:
+    """Have a command's cgroup for the length of a block.
+
+    Raises: Unavailable, when it cannot be made.
+    """
+    if cgroup is None:
+        yield
+        return
+    try:
+        try:
+            await asyncio.to_thread(cgroups.make, cgroup, limits)
+        except OSError as problem:
+            raise Unavailable(SERVER, cause=str(problem)) from problem
+        yield
+    finally:
+        await asyncio.shield(asyncio.to_thread(cgroups.remove, cgroup))
 
 
 def _is_folder(path: Path) -> bool:
