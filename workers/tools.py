@@ -93,7 +93,9 @@ def _ending(result: CommandResult) -> str:
 
 
 def _details(result: CommandResult) -> dict[str, Any]:
+    kept = {} if result.kept is None else {"output": msgspec.to_builtins(result.kept)}
     return {
+        **kept,
         "exitCode": result.exit_code,
         "signal": result.signal,
         "timedOut": result.timed_out,

@@ -1,4 +1,4 @@
-"""A sandbox that dies takes its run with it: the thread fails with that cause, and goes on."""
+"""Turns that run commands: a sandbox that dies takes its run with it; long outputs are kept."""
 
 import asyncio
 import os
@@ -15,8 +15,9 @@ from dispatch.config import Settings
 from dispatch.errors import Unavailable
 from dispatch.ids import ThreadId, WorkerId
 from dispatch.models.threads import NewThread
-from dispatch.operations import diagnose, environments
+from dispatch.operations import diagnose, environments, outputs
 from dispatch.operations.record import Record, open_record
+from dispatch.payloads.llm import ToolResult
 from dispatch.stores.postgres import agents, engine, sandboxes, threads
 from dispatch.streams.lanes import LaneRef
 from tests.sandboxes.commands import processes_with, wait_until
@@ -113,3 +114,23 @@ async def test_a_sandbox_killed_from_outside_takes_its_run_and_leaves_its_files(
     await take_turn(casa, record, thread_id, "run: cat note")
     again = await casa.row(thread_id)
     assert (again.status, again.sandbox_id) == ("completed", row.sandbox_id)
+
+
+async def test_a_long_output_is_shown_by_its_end_and_named_as_a_whole(
+    casa: Casa, record: Record, thread_id: ThreadId
+) -> None:
+    await take_turn(casa, record, thread_id, "run: seq 1 200000")
+
+    (result,) = [
+        each.payload
+        for each in await casa.entries(thread_id)
+        if isinstance(each.payload, ToolResult)
+    ]
+    text, kept = result.message["content"][0]["text"], result.message["details"]["output"]
+    assert text.endswith("199999\n200000\n")
+    assert len(text.encode()) <= record.settings.max_tool_text_bytes
+    assert (kept["bytes"], kept["truncated"]) == (1_288_895, False)
+    parts = await outputs.read(casa.record, casa.who, thread_id, kept["ref"])
+    whole = b"".join([part async for part in parts])
+    assert whole.startswith(b"1\n2\n")
+    assert len(whole) == kept["bytes"]
