@@ -11,6 +11,7 @@ import importlib.util
 import os
 import uuid
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -25,6 +26,8 @@ SERVER: Final = "The container engine"
 _DEFAULT_URL: Final = "unix:///var/run/docker.sock"
 _CALL_SECONDS: Final = 30
 """One call to an engine; making a container of an image that is there takes about one."""
+_CALLS: Final = 8
+"""Calls at once of one turn."""
 _REST: Final = ("/bin/sh", "-c", "while :; do sleep 86400; done")
 
 
@@ -65,6 +68,8 @@ class Engine:
 
     def __init__(self, url: str) -> None:
         self._url = address(url)
+        # Its own OS threads: an image may take minutes, and others' short work must not wait.
+        self._threads = ThreadPoolExecutor(_CALLS, thread_name_prefix="arbe-engine")
 
     async def create(self, place: Place) -> None:
         """Make and start the container of a sandbox, or start the one that is there.
@@ -102,7 +107,10 @@ class Engine:
 
         Raises: Unavailable, also when the container is gone.
         """
-        return await asyncio.to_thread(self._start, sandbox_id, command, environment)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._threads, self._start, sandbox_id, command, environment
+        )
 
     async def status(self, exec_id: str) -> int | None:
         """Return a command's exit code, None while it runs. Raises: Unavailable."""
@@ -129,7 +137,7 @@ class Engine:
         await self._call(run)
 
     async def _call(self, work: Callable[[Any, Any], Answer]) -> Answer:
-        return await asyncio.to_thread(self._do, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, work)
 
     def _do(self, work: Callable[[Any, Any], Answer]) -> Answer:
         with self._translated() as docker:
