@@ -4,6 +4,7 @@ the bounds themselves are the kernel's promise, and few machines let a test have
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 
@@ -87,9 +88,7 @@ async def test_a_command_enters_its_cgroup_before_bubblewrap_and_leaves_none(
 
     monkeypatch.setattr(cgroups, "remove", remove)
     await LocalProvider(settings).open(place)
-    apart = Bubblewrap(
-        bubblewrap.program, bubblewrap.options, bubblewrap.demotion, Cgroups(folder)
-    )
+    apart = msgspec.structs.replace(bubblewrap, cgroups=Cgroups(folder))
     workspace = Path(settings.workspace_root) / str(place.id)
     sandbox = LocalSandbox(workspace, apart, place.limits)
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 import structlog
@@ -191,6 +192,30 @@ async def test_a_command_ends_with_its_killed_worker(
     await worker.communicate()
 
     await wait_until(lambda: not processes_with(marker))
+
+
+@pytest.mark.parametrize("is_demoted", [True, False])
+async def test_nothing_begins_whose_worker_is_gone_already(
+    tmp_path: Path, bubblewrap: Bubblewrap, place: Place, is_demoted: bool
+) -> None:
+    if bubblewrap.setpriv is None:
+        pytest.skip("no setpriv on this machine")
+    if not is_demoted:
+        bubblewrap = msgspec.structs.replace(bubblewrap, demotion=None)
+    (anybodys := tmp_path / "workspace").mkdir(mode=0o755)
+    launch = bubblewrap.launch(anybodys, "echo began", wall_seconds=5, limits=place.limits)
+
+    async def begin(parent: str) -> bytes:
+        mine = str(os.getpid())
+        process = await asyncio.create_subprocess_exec(
+            *(parent if each == mine else each for each in launch.arguments),
+            env=launch.environment,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        return (await process.communicate())[0]
+
+    assert await begin(str(os.getpid())) == b"began\n"
+    assert await begin("1") == b""
 
 
 def test_the_choice_is_made_once(

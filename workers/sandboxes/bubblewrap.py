@@ -50,6 +50,8 @@ HIDDEN_PROC: Final = (
 )
 _PROCESSES_PER_NAMESPACE: Final = (5, 14)
 """Since this Linux a limit on processes counts those of its own user namespace alone."""
+# The kernel tells a death of the parent only to who asked before: it may be gone already.
+_IF_PARENT_LIVES: Final = '[ "$PPID" = "$0" ] && unset PWD && exec "$@"'
 NETWORK_ETC: Final = ("hosts", "resolv.conf")
 
 
@@ -62,6 +64,8 @@ class Bubblewrap(msgspec.Struct, frozen=True):
     demotion: Demotion | None = None
     """For a root worker: how its commands become another user's."""
     cgroups: Cgroups | None = None
+    setpriv: str | None = None
+    """Ends what starts while its worker is killed; None: bubblewrap alone, a moment late."""
 
     @property
     def outlives_its_command(self) -> bool:
@@ -95,7 +99,7 @@ class Bubblewrap(msgspec.Struct, frozen=True):
         return Launch(
             arguments=(
                 *(() if cgroup is None else enter(cgroup)),
-                *(() if self.demotion is None else self.demotion.arguments(workspace)),
+                *self._before(workspace),
                 self.program,
                 *("--unshare-all", "--unshare-user", *self.options),
                 *(("--share-net",) if limits.network else ()),
@@ -116,6 +120,16 @@ class Bubblewrap(msgspec.Struct, frozen=True):
             folder=Path("/"),
             cgroup=cgroup,
         )
+
+    def _before(self, workspace: Path) -> tuple[str, ...]:
+        """Return what stands before bubblewrap: the step down, and the bond to this worker."""
+        if self.demotion is not None:
+            before = self.demotion.arguments(workspace)
+        elif self.setpriv is not None:
+            before = (self.setpriv, "--pdeathsig", "KILL")
+        else:
+            return ()
+        return (*before, "/bin/sh", "-c", _IF_PARENT_LIVES, str(os.getpid()))
 
     def _processes(self, limits: Limits) -> int | None:
         """Return the bound to set, None where it would count what is not the command's."""

@@ -33,7 +33,7 @@ class Demotion(msgspec.Struct, frozen=True):
         return (
             *(self.unshare, "--mount", "--propagation", "slave"),
             *("/bin/sh", "-c", _STEP_DOWN, "sh", str(workspace), self.mount_point),
-            *(self.setpriv, *down, "--no-new-privs"),
+            *(self.setpriv, *down, "--no-new-privs", "--pdeathsig", "KILL"),
         )
 
     def own(self, workspace: Path) -> None:

@@ -64,12 +64,13 @@ def _choose_once(uid: int, cgroup: str) -> Bubblewrap | str:
     if program is None:
         return "bwrap is not installed"
     cause = ""
-    for way_down, options, bounds in itertools.product(
+    for way_down, options, bounds, setpriv in itertools.product(
         dict.fromkeys((demotion.find(uid), None)),
         (_HARDENED, ()),
         dict.fromkeys((cgroups.find(cgroup), None)),
+        dict.fromkeys((shutil.which("setpriv"), None)),
     ):
-        found = Bubblewrap(program, options, way_down, bounds)
+        found = Bubblewrap(program, options, way_down, bounds, setpriv)
         cause = _probe(found)
         if not cause:
             _tell_weakness(found)
