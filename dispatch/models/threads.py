@@ -141,9 +141,11 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     agent_id: AgentId
     handle: str
     trigger_mode: TriggerMode
-    """The thread's override, else the house-wide default."""
+    """The thread's override, else `always` in the agent's direct thread, else the house's."""
     queue: str
     policy: DispatchPolicy
+    is_direct: bool = False
+    """True: the thread is a direct one with this agent."""
 
 
 class ThreadAccess(msgspec.Struct, frozen=True, kw_only=True):

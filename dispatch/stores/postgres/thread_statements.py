@@ -13,6 +13,13 @@ from dispatch.stores.postgres.tables import agents, houses, thread_agents, threa
 
 FIND: Final = sa.select(threads).where(threads.c.id == sa.bindparam("thread_id"))
 
+TRIGGER_MODE: Final = sa.func.coalesce(
+    thread_agents.c.trigger_mode,
+    sa.case((agents.c.id == threads.c.parent_agent_id, "always")),
+    agents.c.trigger_mode,
+)
+"""What holds in a thread: its own word, `always` for a direct thread's agent, the house's."""
+
 ACCESS: Final = (
     sa.select(
         threads.c.house_id,
@@ -23,7 +30,8 @@ ACCESS: Final = (
         agents.c.handle,
         agents.c.config,
         agents.c.runner,
-        sa.func.coalesce(thread_agents.c.trigger_mode, agents.c.trigger_mode).label("mode"),
+        TRIGGER_MODE.label("mode"),
+        (agents.c.id == threads.c.parent_agent_id).label("is_direct"),
     )
     .select_from(threads)
     .join(houses, houses.c.id == threads.c.house_id)

@@ -365,4 +365,5 @@ def _listener(row: RowMapping, defaults: policies.Defaults) -> Listener:
         trigger_mode=row["mode"],
         queue=agents.queue_of(row["config"]),
         policy=policies.of(row["config"], defaults, runner=row["runner"]),
+        is_direct=bool(row["is_direct"]),
     )
