@@ -7,6 +7,7 @@ import typer
 from dispatch.cli import commands, rows
 from dispatch.cli.arguments import AgentRef, Yes
 from dispatch.cli.doors import Door
+from dispatch.client.connection import Json, present
 
 app = commands.noun("Agents: the bots of your house.")
 
@@ -51,6 +52,55 @@ async def list_agents(door: Door) -> None:
 async def show(door: Door, agent: AgentRef) -> None:
     """Show one agent."""
     rows.show(door, await door.client.agents.get(agent))
+
+
+@commands.command(
+    app,
+    "update",
+    examples="""
+    arbe agent update @demo --trigger-mode always
+    arbe agent update @reviewer --runner demo --model small
+    """,
+)
+async def update(
+    door: Door,
+    agent: AgentRef,
+    handle: Annotated[
+        str | None, typer.Option("--handle", help="Another handle.", metavar="@HANDLE")
+    ] = None,
+    runner: Annotated[
+        str | None, typer.Option("--runner", help="Other code that answers.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Another model; empty: the runner's own.")
+    ] = None,
+    trigger_mode: Annotated[
+        str | None,
+        typer.Option(
+            "--trigger-mode",
+            help="always, mention or never, in all threads that do not say.",
+            metavar="MODE",
+        ),
+    ] = None,
+) -> None:
+    """Change an agent; turns already dispatched run as they were born.
+
+    A thread may say otherwise about the trigger mode: `arbe thread agents`.
+    """
+    changes: Json = present(
+        {
+            "handle": handle.removeprefix("@") if handle else None,
+            "runner": runner,
+            "triggerMode": trigger_mode,
+        }
+    )
+    if model is not None:
+        changes["model"] = model or None
+    if not changes:
+        raise typer.BadParameter(
+            "nothing to change: give --handle, --runner, --model or --trigger-mode"
+        )
+    rows.show(door, await door.client.agents.update(agent, changes))
 
 
 @commands.command(app, "delete", examples="arbe agent delete @demo --yes")

@@ -15,6 +15,10 @@ AgentRef = Annotated[
     str,
     typer.Argument(help="An agent: @handle, or its id.", metavar="AGENT", show_default=False),
 ]
+Mode = Annotated[
+    str,
+    typer.Argument(help="always, mention or never.", metavar="MODE", show_default=False),
+]
 Tags = Annotated[
     list[str] | None, typer.Option("--tag", help="A label; may be given several times.")
 ]

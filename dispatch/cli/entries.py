@@ -71,6 +71,8 @@ async def create(
         door.output.note("This key was posted before; nothing was added.")
     if not follow or door.output.as_json:
         _show_posted(door, posted)
+    for muted in posted.get("muted") or ():
+        door.output.note(f"@{muted['handle']} is not woken: its mode in this thread is never.")
     awaited = [dispatch["id"] for dispatch in posted["dispatches"]]
     if not awaited:
         door.output.note("No turn comes of it: no agent is mentioned, or it is busy.")

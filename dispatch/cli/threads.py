@@ -5,13 +5,23 @@ from typing import Annotated, Final
 
 import typer
 
-from dispatch.cli import arguments, cancellations, commands, diagnosis, entries, exits, rows
+from dispatch.cli import (
+    arguments,
+    cancellations,
+    commands,
+    diagnosis,
+    entries,
+    exits,
+    rows,
+    triggers,
+)
 from dispatch.cli.arguments import IfStatus, Limit, Message, Tags, ThreadRef, WhenBusy, Yes
 from dispatch.cli.doors import Door
 from dispatch.client.connection import Json
 
 app = commands.noun("Threads: conversations with agents, each a row and a stream.")
 app.add_typer(entries.app, name="entries")
+app.add_typer(triggers.app, name="agents")
 
 _COLUMNS: Final = ("id", "status", "parent", "name", "tags", "updated")
 

@@ -36,7 +36,8 @@ class Entries:
         Args: ref: a thread or an agent (`@handle`, or its id). when_busy: `enqueue`, `reject`,
         `interrupt`, `rollback`, `steer` or `write`; None: as the thread or its house says.
         if_status: only while the thread's status is one of these.
-        Returns: `{entry: {id, at}, threadId, dispatches: [{id, agentId}], duplicate?}`.
+        Returns: `{entry: {id, at}, threadId, dispatches: [{id, agentId}], duplicate?, muted?}`;
+        `muted`: the `[{agentId, handle}]` it mentions though nothing wakes them there.
         Raises: Conflict, whose `reason` is `busy` (fields `agentId`, `dispatchId`) or
         `status_mismatch` (field `threadStatus`), among others.
         """

@@ -178,6 +178,14 @@ class Threads:
             key=key,
         )
 
+    async def agents(self, ref: str) -> Json:
+        """Return `{agents: [{agentId, handle, triggerMode, source}]}`: whom a thread wakes."""
+        return await self._connection.call("GET", f"{_path(ref)}/agents")
+
+    async def reset_trigger(self, ref: str, agent: str, *, key: str | None = None) -> None:
+        """Let an agent answer in this thread as the house says. Again is harmless."""
+        await self._connection.call("DELETE", f"{_path(ref)}/agents/{segment(agent)}", key=key)
+
     async def set_trigger(
         self, ref: str, agent: str, trigger_mode: str, *, key: str | None = None
     ) -> Json:

@@ -50,9 +50,7 @@ def audience(
     )
 
 
-def muted(
-    listeners: tuple[Listener, ...], *, handles: tuple[str, ...]
-) -> tuple[Listener, ...]:
+def muted(listeners: tuple[Listener, ...], *, handles: tuple[str, ...]) -> tuple[Listener, ...]:
     """Return the listeners an entry names though nothing wakes them in this thread."""
     return tuple(
         listener

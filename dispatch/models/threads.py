@@ -148,6 +148,17 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     """True: the thread is a direct one with this agent."""
 
 
+class ThreadAgent(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent of the house, and when entries of one thread wake it."""
+
+    agent_id: AgentId
+    handle: str
+    trigger_mode: TriggerMode
+    """What holds in this thread."""
+    source: Literal["thread", "direct", "house"]
+    """Who says so: the thread's override, a direct thread by itself, or the house."""
+
+
 class ThreadAccess(msgspec.Struct, frozen=True, kw_only=True):
     """Proof that a caller may act on a thread.
 

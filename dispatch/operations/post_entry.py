@@ -8,6 +8,7 @@ import asyncio
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from dispatch.config import Settings
 from dispatch.errors import Invalid, NotFound, TooLarge
@@ -41,6 +42,7 @@ async def post_entry(
     """Append a member's entry to a thread and wake the agents it concerns.
 
     Promise: one script on the stream; the same `key` on the same thread answers the same entry.
+    `docs/mentions.md` tells whom it wakes; `muted` in the answer, whom it named in vain.
     Raises: NotFound, Gone, Invalid (text, mention), TooBusy, Unavailable; Conflict (`busy`,
         `status_mismatch`, `key_reused`, `stream_full`).
     """
@@ -58,6 +60,7 @@ async def accept(
     check(draft, record.settings)
     handles = _handles(draft, access)
     audience = mentions.audience(access.listeners, by=by, handles=handles)
+    muted = mentions.muted(access.listeners, handles=handles)
     if len(audience) > record.settings.max_dispatches_per_entry:
         raise Invalid(
             f"This entry would wake {len(audience)} agents.",
@@ -80,7 +83,7 @@ async def accept(
         await cascade.end_interrupted(
             record, access, accepted.entry_id, by=by, lane_count=len(audience)
         )
-    return accepted
+    return replace(accepted, muted=tuple((each.agent_id, each.handle) for each in muted))
 
 
 async def _accept_or_open(

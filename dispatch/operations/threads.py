@@ -11,7 +11,7 @@ from dispatch.errors import Unavailable
 from dispatch.ids import AgentId, ThreadId
 from dispatch.models.houses import Caller, TriggerMode, WhenBusy
 from dispatch.models.pages import Page
-from dispatch.models.threads import Thread, ThreadFilter, ThreadStatus
+from dispatch.models.threads import Thread, ThreadAgent, ThreadFilter, ThreadStatus
 from dispatch.operations import labels, narrate, paging, reconcile, status_guard
 from dispatch.operations.record import Record
 from dispatch.payloads.signals import ThreadRenamed
@@ -118,6 +118,32 @@ async def set_trigger_mode(
             agent_id=agent_id,
             trigger_mode=trigger_mode,
         )
+    record.forget()
+
+
+async def list_agents(
+    record: Record, who: Caller, thread_id: ThreadId
+) -> tuple[ThreadAgent, ...]:
+    """Return the house's agents by handle, with the trigger mode that holds in this thread.
+
+    Raises: NotFound, Gone.
+    """
+    async with engine.as_member(record.members, who.member_id) as connection:
+        await stored.get(connection, thread_id=thread_id)
+        return await stored.list_agents(connection, thread_id=thread_id)
+
+
+async def reset_trigger_mode(
+    record: Record, who: Caller, thread_id: ThreadId, agent_id: AgentId
+) -> None:
+    """Take a thread's override away: `always` in a direct thread, else the house's word.
+
+    Promise: repeating changes nothing.
+    Raises: NotFound, Gone.
+    """
+    async with engine.as_member(record.members, who.member_id) as connection:
+        await stored.get(connection, thread_id=thread_id)
+        await agents.delete_override(connection, thread_id=thread_id, agent_id=agent_id)
     record.forget()
 
 

@@ -29,6 +29,8 @@ class Accepted(msgspec.Struct, frozen=True):
     dispatches: tuple[tuple[DispatchId, AgentId], ...]
     duplicate: bool
     """True: this idempotency key had been accepted before; nothing was added."""
+    muted: tuple[tuple[AgentId, str], ...] = ()
+    """Agents (and their handles) that the entry names though nothing wakes them there."""
 
 
 class Lane(msgspec.Struct, frozen=True):

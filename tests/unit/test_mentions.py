@@ -76,7 +76,8 @@ def test_what_stands_in_code_is_no_mention(text: str, handles: tuple[str, ...]) 
 
 
 @pytest.mark.parametrize(
-    "text", ["`" * 262_144, " ".join("`" * n for n in range(1, 700)), "@" * 262_144, "`@a" * 87_000]
+    "text",
+    ["`" * 262_144, " ".join("`" * n for n in range(1, 700)), "@" * 262_144, "`@a" * 87_000],
 )
 def test_no_text_takes_long_to_read(text: str) -> None:
     begun = time.monotonic()

@@ -147,11 +147,17 @@ class _DispatchRef(msgspec.Struct, rename="camel"):
     agent_id: str
 
 
+class _Muted(msgspec.Struct, rename="camel"):
+    agent_id: str
+    handle: str
+
+
 class _Answer(msgspec.Struct, rename="camel", omit_defaults=True):
     entry: _Place
     thread_id: str
     dispatches: list[_DispatchRef]
     duplicate: bool = False
+    muted: list[_Muted] = []
 
 
 def _answer(thread_id: ThreadId, accepted: Accepted) -> Response:
@@ -163,6 +169,7 @@ def _answer(thread_id: ThreadId, accepted: Accepted) -> Response:
             for dispatch_id, agent_id in accepted.dispatches
         ],
         duplicate=accepted.duplicate,
+        muted=[_Muted(str(agent_id), handle) for agent_id, handle in accepted.muted],
     )
     status = HTTPStatus.OK if accepted.duplicate else HTTPStatus.CREATED
     return Response(_encoder.encode(answer), status, media_type="application/json")

@@ -9,9 +9,14 @@ from dispatch.api import problems
 from dispatch.api.auth import Held, Who
 from dispatch.api.keyed import KeyedRoute, NewId
 from dispatch.api.routes import IdempotencyKey, IfStatus, Ref, entry_key, statuses
+from dispatch.api.shapes import agents as agent_shapes
 from dispatch.api.shapes import entries as entry_shapes
 from dispatch.api.shapes import threads as shapes
-from dispatch.api.shapes.agents import SetTriggerMode, TriggerModeAnswer
+from dispatch.api.shapes.agents import (
+    SetTriggerMode,
+    ThreadAgentsAnswer,
+    TriggerModeAnswer,
+)
 from dispatch.api.shapes.entries import CreatedThreadAnswer
 from dispatch.api.shapes.threads import (
     ChangeThread,
@@ -58,6 +63,7 @@ async def post_thread(
         thread=shapes.thread(made.thread),
         entry=entry_shapes.place(accepted) if accepted else None,
         dispatches=entry_shapes.dispatches(accepted) if accepted else None,
+        muted=entry_shapes.muted(accepted) if accepted else None,
     )
 
 
@@ -126,6 +132,31 @@ async def remove_thread(ref: Ref, who: Who, record: Held, if_status: IfStatus = 
     """Delete for good, a running one too; a repeat converges. The primary thread stays."""
     thread_id = await refs.thread_even_deleted(record, who, ref)
     await delete_thread.delete_thread(record, who, thread_id, if_status=if_status or ())
+
+
+@router.get(
+    "/{ref}/agents",
+    summary="List the agents a thread may wake, and when",
+    responses=problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.GONE),
+)
+async def list_thread_agents(ref: Ref, who: Who, record: Held) -> ThreadAgentsAnswer:
+    """Return every agent of the house with the trigger mode that holds in this thread."""
+    thread_id = await refs.thread(record, who, ref)
+    found = await threads.list_agents(record, who, thread_id)
+    return agent_shapes.thread_agents(found)
+
+
+@router.delete(
+    "/{ref}/agents/{agent_ref}",
+    status_code=HTTPStatus.NO_CONTENT,
+    summary="Let the house's trigger mode hold again",
+    responses=problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.GONE),
+)
+async def reset_trigger_mode(ref: Ref, agent_ref: Ref, who: Who, record: Held) -> None:
+    """Take this thread's override away; repeating changes nothing."""
+    thread_id = await refs.thread(record, who, ref)
+    agent_id = await refs.agent(record, who, agent_ref)
+    await threads.reset_trigger_mode(record, who, thread_id, agent_id)
 
 
 @router.put(

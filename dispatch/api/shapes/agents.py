@@ -1,6 +1,7 @@
 """Agents and environments on the wire."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -8,6 +9,7 @@ from dispatch import clock
 from dispatch.api import shapes
 from dispatch.api.shapes import Answer, Body, Milliseconds, examples
 from dispatch.models.houses import Agent, Environment, TriggerMode
+from dispatch.models.threads import ThreadAgent
 
 
 class AddAgent(Body):
@@ -94,6 +96,39 @@ class TriggerModeAnswer(Answer):
     trigger_mode: TriggerMode
 
 
+class ThreadAgentAnswer(Answer):
+    """When entries of the thread wake an agent, and who says so.
+
+    `source`: the `thread`'s override; `direct`, since it is the agent's own thread; the `house`.
+    """
+
+    model_config = shapes.example(
+        agentId=examples.AGENT_ID, handle="demo", triggerMode="always", source="thread"
+    )
+
+    agent_id: str
+    handle: str
+    trigger_mode: TriggerMode
+    source: Literal["thread", "direct", "house"]
+
+
+class ThreadAgentsAnswer(Answer):
+    """The agents of the house by handle, as one thread wakes them."""
+
+    model_config = shapes.example(
+        agents=[
+            {
+                "agentId": examples.AGENT_ID,
+                "handle": "demo",
+                "triggerMode": "always",
+                "source": "thread",
+            }
+        ]
+    )
+
+    agents: list[ThreadAgentAnswer]
+
+
 class EnvironmentAnswer(Answer):
     """A recipe for sandboxes."""
 
@@ -127,6 +162,21 @@ def agent(row: Agent) -> AgentAnswer:
         config=row.config,
         trigger_mode=row.trigger_mode,
         created_at=clock.milliseconds(row.created_at),
+    )
+
+
+def thread_agents(rows: Sequence[ThreadAgent]) -> ThreadAgentsAnswer:
+    """Show whom a thread wakes, and when."""
+    return ThreadAgentsAnswer(
+        agents=[
+            ThreadAgentAnswer(
+                agent_id=str(row.agent_id),
+                handle=row.handle,
+                trigger_mode=row.trigger_mode,
+                source=row.source,
+            )
+            for row in rows
+        ]
     )
 
 

@@ -69,8 +69,20 @@ class DispatchRefAnswer(Answer):
     agent_id: str
 
 
+class MutedAnswer(Answer):
+    """An agent that the entry mentions, but whose trigger mode in the thread is `never`."""
+
+    model_config = shapes.example(agentId=examples.AGENT_ID, handle="demo")
+
+    agent_id: str
+    handle: str
+
+
 class AcceptedAnswer(Answer):
-    """The entry is on the stream. `duplicate`: it was there before, by the same key."""
+    """The entry is on the stream. `duplicate`: it was there before, by the same key.
+
+    `muted`: agents it mentions that nothing wakes in this thread; unset: none.
+    """
 
     model_config = shapes.example(**examples.ACCEPTED)
 
@@ -78,6 +90,7 @@ class AcceptedAnswer(Answer):
     thread_id: str
     dispatches: list[DispatchRefAnswer]
     duplicate: bool | None = None
+    muted: list[MutedAnswer] | None = None
 
 
 class WithdrawnAnswer(Answer):
@@ -104,6 +117,7 @@ class CreatedThreadAnswer(Answer):
     thread: ThreadAnswer
     entry: PlaceAnswer | None = None
     dispatches: list[DispatchRefAnswer] | None = None
+    muted: list[MutedAnswer] | None = None
 
 
 class EntryAnswer(Answer):
@@ -136,6 +150,15 @@ def withdrawn(entry_id: str, done: Withdrawn) -> WithdrawnAnswer:
 def place(accepted: Accepted) -> PlaceAnswer:
     """Show where an accepted entry stands."""
     return PlaceAnswer(id=accepted.entry_id, at=ids.milliseconds_of(accepted.entry_id))
+
+
+def muted(accepted: Accepted) -> list[MutedAnswer] | None:
+    """Show whom an entry mentioned in vain."""
+    found = [
+        MutedAnswer(agent_id=str(agent_id), handle=handle)
+        for agent_id, handle in accepted.muted
+    ]
+    return found or None
 
 
 def dispatches(accepted: Accepted) -> list[DispatchRefAnswer]:

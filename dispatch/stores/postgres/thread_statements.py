@@ -47,6 +47,29 @@ ACCESS: Final = (
 )
 """One row per agent of the house; one row without agent where the house has none."""
 
+AGENTS: Final = (
+    sa.select(
+        agents.c.id.label("agent_id"),
+        agents.c.handle,
+        TRIGGER_MODE.label("trigger_mode"),
+        sa.case(
+            (thread_agents.c.trigger_mode.is_not(None), "thread"),
+            (agents.c.id == threads.c.parent_agent_id, "direct"),
+            else_="house",
+        ).label("source"),
+    )
+    .select_from(threads)
+    .join(agents, agents.c.house_id == threads.c.house_id)
+    .outerjoin(
+        thread_agents,
+        sa.and_(
+            thread_agents.c.thread_id == threads.c.id, thread_agents.c.agent_id == agents.c.id
+        ),
+    )
+    .where(threads.c.id == sa.bindparam("thread_id"))
+    .order_by(agents.c.handle)
+)
+
 PROJECT: Final = sa.text("""
     with told as (
         select * from unnest(

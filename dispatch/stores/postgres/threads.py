@@ -28,6 +28,7 @@ from dispatch.models.threads import (
     Projection,
     Thread,
     ThreadAccess,
+    ThreadAgent,
     ThreadFilter,
     ThreadStatus,
     status_mismatch,
@@ -234,6 +235,12 @@ async def access(
         stream_id=found[0]["stream_id"],
         when_busy=found[0]["when_busy"],
     )
+
+
+async def list_agents(conn: AsyncConnection, *, thread_id: ThreadId) -> tuple[ThreadAgent, ...]:
+    """Return the agents of the thread's house by handle, each as this thread wakes it."""
+    found = await conn.execute(statements.AGENTS, {"thread_id": thread_id})
+    return tuple(ThreadAgent(**row) for row in found.mappings())
 
 
 async def project(conn: AsyncConnection, *, projections: Sequence[Projection]) -> int:
