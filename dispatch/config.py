@@ -50,6 +50,11 @@ class Settings(BaseSettings):
     """Entries of one thread; accept is refused with 409 (`stream_full`) beyond it."""
     max_dispatches_per_entry: int = 16
     """Agents one entry may wake."""
+    max_agent_hops: int = 4
+    """Answers of agents that may wake agents one after the other since a person spoke; then
+    `signal.dispatch.hop_limit`. 0: none. A thread's or agent's `maxAgentHops` may say less."""
+    max_agent_replies: int = 16
+    """Answers of agents that may wake agents in all since a person spoke: the breadth."""
     max_page_size: int = 200
     max_followers_per_thread: int = 1_000
     max_followers: int = 10_000

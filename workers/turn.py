@@ -1,6 +1,6 @@
 """A turn, from claim to finish: the loop a hint starts.
 
-    claim ─▶ witness on the row ─▶ agent ─▶ terminal ─▶ row ─▶ claim again, until nothing waits
+    claim ─▶ witness on the row ─▶ agent ─▶ terminal ─▶ whom it names ─▶ row ─▶ claim again …
 
 A death after any step is harmless: the lane stands in the due index until its terminal stands.
 """
@@ -12,7 +12,7 @@ from dispatch import log, payloads
 from dispatch.errors import ArbeError, Fenced, Invalid, Unavailable
 from dispatch.ids import AgentId, entry_of, new_run_id
 from dispatch.models.houses import Agent
-from dispatch.operations import project
+from dispatch.operations import pass_on, project
 from dispatch.operations.record import Record
 from dispatch.payloads.chat import Chat
 from dispatch.payloads.signals import Cancelled as CancelledSignal
@@ -22,6 +22,7 @@ from dispatch.payloads.signals import Failed as FailedSignal
 from dispatch.stores.postgres import agents, engine
 from dispatch.streams import lanes, runs
 from dispatch.streams.lanes import LaneRef
+from dispatch.streams.replies import ReplyRef
 from dispatch.streams.runs import Claimed
 from workers import tools
 from workers.agents import TurnRequest, registry
@@ -106,11 +107,22 @@ async def _run(record: Record, heartbeats: Heartbeats, claimed: Claimed) -> bool
         outcome = await _outcome(record, writer, claimed)
         recorded = await _record_outcome(writer, outcome)
     _log.info("run.ended", outcome=type(outcome).__name__, recorded=recorded, **fields)
+    if recorded and isinstance(outcome, Completed) and writer.may_name_agents:
+        await _pass_on(record, ReplyRef(fence.thread_id, fence.dispatch_id))
     try:
         await project.project(record, fence.thread_id)
     except Unavailable as error:
         _log.warning("row.lags", cause=error.server, **fields)
     return recorded and not isinstance(outcome, Interrupted)
+
+
+async def _pass_on(record: Record, ref: ReplyRef) -> None:
+    """Let the answer wake whom it names; if that fails now, a sweep finds its note."""
+    try:
+        await pass_on.pass_on(record, ref)
+    except Unavailable as error:
+        fields = {"thread_id": str(ref.thread_id), "dispatch_id": ref.dispatch_id}
+        _log.warning("reply.lags", cause=error.server, **fields)
 
 
 async def _outcome(record: Record, writer: RunWriter, claimed: Claimed) -> Outcome:

@@ -17,10 +17,13 @@ from dispatch import clock, log, payloads
 from dispatch.config import Settings
 from dispatch.errors import ArbeError, Fenced, Invalid, TooLarge, Unavailable
 from dispatch.ids import EntryId, WorkerId
+from dispatch.models import mentions
+from dispatch.payloads import llm
 from dispatch.payloads.llm import Assistant, Chunk, ToolResult
-from dispatch.payloads.signals import Checkpoint, Retrying, Terminal
-from dispatch.streams import entries, runs, threads
+from dispatch.payloads.signals import Checkpoint, Completed, Retrying, Terminal
+from dispatch.streams import entries, replies, runs, threads
 from dispatch.streams.connection import Connection
+from dispatch.streams.replies import ReplyRef
 from dispatch.streams.runs import Fence
 from dispatch.streams.scripts import Scripts
 from workers.outcomes import Cancelled, Failed, Interrupted, LeaseLost
@@ -28,6 +31,8 @@ from workers.outcomes import Cancelled, Failed, Interrupted, LeaseLost
 _log = log.get(__name__)
 Answer = TypeVar("Answer")
 _RETRY_SECONDS: Final = 0.25
+_PASS_ON_SECONDS: Final = 2.0
+"""Whoever ended a turn passes its answer on at once; after this long it will not."""
 _NO_PROGRESS: Final = "The agent said nothing for longer than its progress limit."
 Stop = Cancelled | Failed | Interrupted | LeaseLost
 
@@ -64,6 +69,17 @@ class RunWriter:
         self._compacted_to = started_id
         self._last_id = started_id
         self._confirmed_at = clock.monotonic_seconds()
+        self._answer: Assistant | None = None
+
+    @property
+    def may_name_agents(self) -> bool:
+        """Tell whether the turn's answer, as far as this run knows it, may name agents.
+
+        A run that went on from a checkpoint may end with words of the run before it.
+        """
+        if self._answer is None:
+            return True
+        return bool(mentions.mentioned(llm.text_of(self._answer.message)))
 
     @property
     def silent_seconds(self) -> float:
@@ -146,17 +162,24 @@ class RunWriter:
         """
         async with self._lock:
             events = self._take_chunks()
-            return await self._confirm(
-                lambda: runs.finish(
-                    self._scripts,
-                    self.fence,
-                    terminal,
-                    events,
-                    n=self._next_n,
-                    worker_id=self._worker_id,
-                    redeliver_after_seconds=self._settings.redeliver_after_seconds,
-                )
-            )
+            return await self._confirm(lambda: self._finish(terminal, events))
+
+    async def _finish(
+        self, terminal: Terminal, events: list[tuple[payloads.KnownPayload, bytes]]
+    ) -> EntryId:
+        if isinstance(terminal, Completed) and self.may_name_agents:
+            # Before the end: whoever dies after it leaves the note, and a sweep passes it on.
+            ref = ReplyRef(self.fence.thread_id, self.fence.dispatch_id)
+            await replies.note(self._connection, ref, after_seconds=_PASS_ON_SECONDS)
+        return await runs.finish(
+            self._scripts,
+            self.fence,
+            terminal,
+            events,
+            n=self._next_n,
+            worker_id=self._worker_id,
+            redeliver_after_seconds=self._settings.redeliver_after_seconds,
+        )
 
     async def release(self) -> Literal["released", "effects", "cancelling"]:
         """Give the dispatch back, if it may be taken up again; see `runs.release`."""
@@ -214,6 +237,8 @@ class RunWriter:
     async def _write(self, events: list[tuple[payloads.KnownPayload, bytes]]) -> None:
         async with self._lock:
             entry_id = await self._append([*self._take_chunks(), *events])
+        if isinstance(events[0][0], Assistant) and llm.is_answer(events[0][0].message):
+            self._answer = events[0][0]
         if isinstance(events[0][0], Assistant | ToolResult) and entry_id is not None:
             await self._compact(entry_id)
 

@@ -155,6 +155,15 @@ def _dispatch_news(payload: signals.Signal) -> str | None:
             return None
 
 
+def _unheard(payload: signals.HopLimit) -> str:
+    names = ", ".join(f"@{handle}" for handle in payload.mentions)
+    inline = "one after the other" if payload.reason == "hops" else "in all"
+    return (
+        f"{names} not woken: agents have woken each other {payload.limit} times {inline} "
+        "since a person spoke"
+    )
+
+
 def _loss(payload: signals.RunLost) -> str:
     cause = "was lost with its worker"
     if payload.reason == "error":
@@ -178,6 +187,8 @@ def _thread_news(payload: signals.Signal) -> str | None:
             return "thread created" + (f": {payload.name}" if payload.name else "")
         case signals.ThreadRenamed():
             return f"thread renamed: {payload.name}" if payload.name else "thread untitled"
+        case signals.HopLimit():
+            return _unheard(payload)
         case signals.SessionOrphaned():
             return f"the session was orphaned ({payload.reason})"
         case _:

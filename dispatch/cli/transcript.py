@@ -60,6 +60,11 @@ class Transcript:
     def _chat(self, payload: Chat) -> None:
         name = payload.by.name or self._handles.get(payload.by.id) or payload.by.kind
         self._end_line()
+        if payload.repeats is not None:
+            # The answer itself stands above.
+            names = ", ".join(f"@{handle}" for handle in payload.mentions)
+            self._remark(f"· @{name} asks {names}")
+            return
         self._put(f"{name}: ", "speaker")
         self._put(payload.text)
         self._end_line()

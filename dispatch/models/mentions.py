@@ -1,7 +1,7 @@
 """Who an entry wakes: the pure rule between a text, its author and a thread's listeners.
 
-`docs/mentions.md` has the rule as a table. A mention is `@handle` that stands for itself: not in
-code, not escaped (`\\@handle`), not part of an address (`ann@coder.com`, `x/@coder`).
+`docs/mentions.md` has the rule as a table. A mention is `@handle` that stands for itself: not
+in code, not behind a backslash, not part of an address (`ann@coder.com`, `x/@coder`).
 """
 
 import re

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from dispatch.ids import AgentId
-from dispatch.models import claims, policies
+from dispatch.models import claims, hops, policies
 from dispatch.models.claims import NewId
 from dispatch.models.houses import Agent, Caller, TriggerMode
 from dispatch.models.pages import Page
@@ -48,6 +48,7 @@ async def create(
     runs_on = labels.name(runner, record.settings, what="runner")
     labels.free_json(config, what="config")
     policies.check(config or {})
+    hops.check(config or {})
     await narrate.ready(record)
     new = new or claims.fresh()
     agent_id = AgentId(new.id)
@@ -109,6 +110,7 @@ async def update(record: Record, who: Caller, agent_id: AgentId, change: AgentCh
     labels.free_json(change.config, what="config")
     if isinstance(change.config, dict):
         policies.check(change.config)
+        hops.check(change.config)
     async with engine.as_member(record.members, who.member_id) as connection:
         agent = await stored.update(
             connection,

@@ -5,14 +5,14 @@ the due index, and a sweep rings again.
 """
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
 from dispatch.config import Settings
 from dispatch.errors import Invalid, NotFound, TooLarge
-from dispatch.ids import ThreadId
+from dispatch.ids import EntryId, ThreadId
 from dispatch.models import mentions
 from dispatch.models.houses import Caller, WhenBusy
 from dispatch.models.threads import Listener, ThreadAccess, ThreadStatus
@@ -53,8 +53,25 @@ async def post_entry(
     return await accept(record, access, draft, by=by, key=key)
 
 
+class Chain(msgspec.Struct, frozen=True, kw_only=True):
+    """How agents' answers led to an entry; see `Chat`."""
+
+    hops: int = 0
+    begun_by: EntryId | None = None
+    repeats: EntryId | None = None
+
+
+_NO_CHAIN: Final = Chain()
+
+
 async def accept(
-    record: Record, access: ThreadAccess, draft: Draft, *, by: Author, key: str
+    record: Record,
+    access: ThreadAccess,
+    draft: Draft,
+    *,
+    by: Author,
+    key: str,
+    chain: Chain = _NO_CHAIN,
 ) -> Accepted:
     """Append an entry to a thread the caller was shown to have access to; ring the hints."""
     check(draft, record.settings)
@@ -66,7 +83,16 @@ async def accept(
             f"This entry would wake {len(audience)} agents.",
             next_step="Mention fewer, or raise ARBE_MAX_DISPATCHES_PER_ENTRY.",
         )
-    chat = Chat(by=by, text=draft.text, mentions=handles, parts=draft.parts, client_key=key)
+    chat = Chat(
+        by=by,
+        text=draft.text,
+        mentions=handles,
+        parts=draft.parts,
+        client_key=key,
+        hops=chain.hops,
+        begun_by=chain.begun_by,
+        repeats=chain.repeats,
+    )
     accepted = await _accept_or_open(
         record, access, chat, key=key, draft=draft, audience=audience
     )

@@ -21,6 +21,7 @@ from dispatch.payloads.signals import (
     Failed,
     FellThrough,
     Heartbeat,
+    HopLimit,
     HouseAgentCreated,
     HouseAgentDeleted,
     HouseRenamed,
@@ -67,6 +68,7 @@ SignalPayload: TypeAlias = (
     | Steered
     | FellThrough
     | RolledBack
+    | HopLimit
     | NoProgress
     | Retrying
     | CancelRequested
@@ -130,8 +132,8 @@ KNOWN_TYPES: Final = frozenset(
         Chat, Chunk, Assistant, ToolResult, Compaction, ThreadCreated, ThreadRenamed,
         StreamRollback, SessionOrphaned, EntryWritten, HouseAgentCreated, HouseAgentDeleted,
         HouseRenamed, Queued, Started, Heartbeat, Released, RunLost, Checkpoint, Steered,
-        FellThrough, RolledBack, NoProgress, Retrying, CancelRequested, Completed, Failed,
-        Cancelled,
+        FellThrough, RolledBack, HopLimit, NoProgress, Retrying, CancelRequested, Completed,
+        Failed, Cancelled,
     )
 )  # fmt: skip
 

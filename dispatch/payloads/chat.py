@@ -28,3 +28,9 @@ class Chat(
     mentions: tuple[str, ...] = ()
     parts: tuple[dict[str, Any], ...] = ()
     client_key: str | None = None
+    hops: int = 0
+    """Agents' answers, one after the other, that led here; 0: a person or service says it."""
+    begun_by: str | None = None
+    """The entry of a person or service with which those answers began."""
+    repeats: str | None = None
+    """The `pi.assistant` entry whose words these are: an answer that asks other agents."""

@@ -202,6 +202,19 @@ class RolledBack(Signal, frozen=True, tag="signal.dispatch.rolled_back"):
     by: Author | None = None
 
 
+class HopLimit(Signal, frozen=True, tag="signal.dispatch.hop_limit"):
+    """The turn's answer names agents, but too many answers have led here: nobody is woken."""
+
+    dispatch_id: str
+    entry_id: str
+    """The `pi.assistant` entry of the answer."""
+    mentions: tuple[str, ...]
+    """The handles of those that are not woken."""
+    reason: Literal["hops", "replies"]
+    """One after the other (`hops`), or in all since a person's entry (`replies`)."""
+    limit: int
+
+
 class NoProgress(Signal, frozen=True, tag="signal.dispatch.no_progress"):
     """A warning: the run lives, but its agent is mute; it is stopped at `deadline`."""
 

@@ -81,6 +81,26 @@ async def signal(
     return _entry(answer[1])
 
 
+async def signal_once(
+    scripts: Scripts,
+    thread_id: ThreadId,
+    payload: payloads.KnownPayload,
+    *,
+    key: str,
+    idempotency_seconds: int,
+) -> None:
+    """Append such an entry unless something stands under this key; see `accept`."""
+    answer = await scripts.run(
+        "signal",
+        _accept_keys(thread_id)[:4],
+        payloads.encode(payload),
+        _digest(key.encode()),
+        idempotency_seconds,
+    )
+    if _word(answer) not in {"OK", "DUPLICATE"}:
+        raise refused(thread_id, _word(answer))
+
+
 async def accept(
     scripts: Scripts,
     thread_id: ThreadId,

@@ -3,8 +3,9 @@
 An ordinary text is answered by quoting it. A text that begins with one of these words is an
 order: `run: <command>` runs it in the thread's sandbox, `sleep: <seconds>` says so and waits,
 `mute: <seconds>` waits without a word, `fail: <text>` fails, `steps: <count> [<seconds>]` takes
-steps of so many seconds (1) each, with a checkpoint after each, and can be steered in between.
-Mentions in front are skipped.
+steps of so many seconds (1) each, with a checkpoint after each, and can be steered in between,
+`say: <text>` says just that, with escaped mentions made real: so it can be told whom to ask.
+Mentions in front are skipped, and escaped in what it quotes: an echo wakes nobody.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from dispatch.models import mentions
 from workers.agents import Hands, TurnRequest
 from workers.agents.transcript import Transcript
 from workers.outcomes import AgentOutcome, Completed, Failed
@@ -24,7 +26,7 @@ MAX_QUOTE_CHARACTERS: Final = 280
 
 _STEPS: Final = re.compile(r"(\d{1,4})(?:\s+(\d{1,3}(?:\.\d+)?))?")
 _MENTIONS: Final = re.compile(r"(?:@[a-z][a-z0-9_-]*[,:]?\s+)+")
-_ORDER: Final = re.compile(r"(run|sleep|mute|fail|steps):(.*)", re.DOTALL | re.IGNORECASE)
+_ORDER: Final = re.compile(r"(run|say|sleep|mute|fail|steps):(.*)", re.DOTALL | re.IGNORECASE)
 
 
 async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
@@ -43,6 +45,8 @@ async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
     match word:
         case "run":
             await _run_command(transcript, hands, rest)
+        case "say":
+            await transcript.say(rest.replace("\\@", "@") or "What? Try: say: hello")
         case "fail":
             message = rest or "The demo agent was asked to fail."
             return Failed(reason="agent_error", message=message, usage=transcript.usage)
@@ -56,16 +60,20 @@ async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
 def _answer(text: str) -> str:
     if not text:
         return "You said nothing. Try: run: uname -a"
-    quote = text if len(text) <= MAX_QUOTE_CHARACTERS else f"{text[:MAX_QUOTE_CHARACTERS]}…"
     count = len(text.split())
-    return f"You said: “{quote}” That is {count} {'word' if count == 1 else 'words'}."
+    return f"You said: “{_quoted(text)}” That is {count} {'word' if count == 1 else 'words'}."
+
+
+def _quoted(text: str) -> str:
+    cut = text if len(text) <= MAX_QUOTE_CHARACTERS else f"{text[:MAX_QUOTE_CHARACTERS]}…"
+    return mentions.escaped(cut)
 
 
 async def _wait(transcript: Transcript, word: str, rest: str) -> None:
     seconds = _seconds(rest)
     if seconds is None:
         await transcript.say(
-            f"“{rest[:MAX_QUOTE_CHARACTERS]}” is not a number of seconds between 0 and "
+            f"“{_quoted(rest)}” is not a number of seconds between 0 and "
             f"{MAX_WAIT_SECONDS:g}. Try: {word}: 3"
         )
         return
@@ -83,13 +91,13 @@ async def _take_steps(
     """Say each step, and what was said to steer them; go on where an earlier attempt ended."""
     order = _STEPS.fullmatch(rest)
     if order is None:
-        await transcript.say(f"“{rest[:MAX_QUOTE_CHARACTERS]}” is no number. Try: steps: 5")
+        await transcript.say(f"“{_quoted(rest)}” is no number. Try: steps: 5")
         return
     count, pause = int(order[1]), float(order[2] or 1)
     done = int(checkpoint["done"]) if checkpoint else 0
     for step in range(done + 1, count + 1):
         heard = await hands.take_steering(step)
-        words = "".join(f" You steered me: “{text}”." for text in heard)
+        words = "".join(f" You steered me: “{mentions.escaped(text)}”." for text in heard)
         await transcript.say(f"Step {step} of {count}.{words}", checkpoint={"done": step})
         if step < count:
             await asyncio.sleep(pause)

@@ -1,6 +1,6 @@
-"""End the runs of worker processes that died; tell rows what their streams say.
+"""Do what dead worker processes left: end their runs, tell their rows, pass answers on.
 
-Neither waits: a dead worker's leases are over at once, and a row whose projector died is
+None of it waits: a dead worker's leases are over at once, and a row whose projector died is
 brought up within seconds.
 """
 
@@ -10,7 +10,7 @@ from dispatch import log
 from dispatch.operations import project
 from dispatch.operations.record import Record
 from dispatch.streams import lanes
-from workers.sweeps import Counts, redeliver
+from workers.sweeps import Counts, redeliver, replies
 
 _log = log.get(__name__)
 _HELD: Final = {"live", "warned", "stopping", "unavailable"}
@@ -22,7 +22,7 @@ _MAX_PAGES: Final = 50
 
 
 async def sweep(record: Record) -> Counts:
-    """Look at every lane a dead worker held, then at every row that was not told its end.
+    """Look at every lane a dead worker held, then at rows and answers nobody took care of.
 
     A worker is forgotten when none of its lanes is left.
 
@@ -43,6 +43,7 @@ async def sweep(record: Record) -> Counts:
             await lanes.forget_worker(record.connection, worker_id, refs)
             _log.info("worker.reaped", worker_id=worker_id, lanes=len(refs))
     counts["projected"] = await _project_dirty(record)
+    counts.update(await replies.sweep(record))
     return counts
 
 

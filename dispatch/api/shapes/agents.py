@@ -99,7 +99,7 @@ class TriggerModeAnswer(Answer):
 class ThreadAgentAnswer(Answer):
     """When entries of the thread wake an agent, and who says so.
 
-    `source`: the `thread`'s override; `direct`, since it is the agent's own thread; the `house`.
+    `source`: the `thread`'s override; `direct`: it is the agent's own thread; the `house`.
     """
 
     model_config = shapes.example(
