@@ -1,5 +1,6 @@
 """An agent whose orders are the words of the entry it answers, one step after the other."""
 
+import re
 from typing import Final, Protocol
 
 from dispatch.payloads.llm import Assistant, Chunk, ToolResult
@@ -9,6 +10,7 @@ from workers.agents import Hands, TurnRequest
 from workers.outcomes import AgentOutcome, Completed, Failed
 
 NAME: Final = "scripted"
+_MENTIONS: Final = re.compile(r"^(?:@\w+ )+")
 USAGE: Final = TokenUsage(input=3, output=5, total_tokens=8, cost=Cost(total=0.25))
 
 
@@ -24,7 +26,7 @@ class World(Protocol):
 
 async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
     """Do as told, from the word after the last checkpoint on."""
-    words = request.text.removeprefix("@two ").split()
+    words = _MENTIONS.sub("", request.text).split()
     done = (request.checkpoint or {}).get("done", 0)
     for number, word in enumerate(words[done:], done):
         name = f"{request.run_id}:{number}"
@@ -47,6 +49,8 @@ async def _obey(word: str, name: str, request: TurnRequest, hands: Hands) -> Non
     match word:
         case "chunk":
             await hands.emit(Chunk(kind="text", message_id=name, delta="word "))
+        case "ask":
+            await hands.emit(_message(name, {"type": "text", "text": "@three say"}))
         case "say":
             await hands.emit(_message(name, {"type": "text", "text": "word"}))
         case "tool":

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from dispatch.operations import prune
 from dispatch.stores.postgres import idempotency, thread_statements
+from dispatch.streams import replies
 from tests.crashes.campaign import Result, Task, distinct, doubled, paused
 from tests.crashes.world import World
 from workers.sweeps import redeliver
@@ -72,6 +73,15 @@ async def _a_slept_claim_is_held(_world: World) -> AsyncIterator[None]:
         yield
 
 
+@asynccontextmanager
+async def _no_reply_is_noted(_world: World) -> AsyncIterator[None]:
+    async def forget(*_: object, **__: object) -> None:
+        """Leave nothing for the sweep."""
+
+    with mock.patch.object(replies, "note", forget):
+        yield
+
+
 MUTANTS: Final = {
     "repeat_after_effects": Mutant(
         "turn", distinct, _script("expire", "not found[10] or limits.repeatable", "true")
@@ -105,6 +115,10 @@ MUTANTS: Final = {
     ),
     "make_a_row_after_the_claim": Mutant(
         "thread by HTTP under a key", paused, _a_slept_claim_is_held
+    ),
+    "note_no_reply": Mutant("agents that ask agents", distinct, _no_reply_is_noted),
+    "tell_a_limit_again": Mutant(
+        "agents that ask agents", distinct, _script("signal", "if known then", "if false then")
     ),
     "let_rows_go_back": Mutant("one turn after the other", paused, _rows_go_back),
     "ring_no_lost_hint_again": Mutant("turn", distinct, _no_hint_is_rung_again),

@@ -275,7 +275,7 @@ class Play:
         workers, due, is_dirty = await asyncio.gather(
             wire.call("ZRANGE", keys.WORKERS, 0, 0),
             wire.call("ZRANGE", keys.DUE, 0, 0, "WITHSCORES"),
-            wire.call("EXISTS", keys.DIRTY),
+            wire.call("EXISTS", keys.DIRTY, keys.REPLIES),
         )
         if workers:
             return clock.now_ms + int(self.world.settings.worker_dead_seconds * 1000) + 1

@@ -27,7 +27,7 @@ from workers.agents import registry
 _THREADS_AT_ONCE: Final = 50
 _AGENTS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     ("one", {}),
-    ("two", {"maxAttempts": 2}),
+    ("two", {"maxAttempts": 2, "maxAgentHops": 0}),
     ("three", {"repeatable": True}),
 )
 _MAKE_THREADS: Final = (

@@ -19,6 +19,7 @@ from dispatch.payloads.signals import (
     Failed,
     FellThrough,
     Heartbeat,
+    HopLimit,
     NoProgress,
     Queued,
     RolledBack,
@@ -242,6 +243,25 @@ def test_what_became_of_an_entry_whose_agent_was_busy_is_told() -> None:
     ]
     for payload, line in told:
         assert rendered([payload]) == f"{line}\n"
+
+
+def test_an_answer_that_asks_others_is_not_shown_twice() -> None:
+    reply = Chat(
+        by=Author("agent", "a1", "demo"),
+        text="@two and @three, look",
+        mentions=("two", "three"),
+        hops=1,
+        begun_by=ENTRY,
+        repeats=ENTRY,
+    )
+    assert rendered([reply]) == "· @demo asks @two, @three\n"
+    unheard = HopLimit(
+        dispatch_id=DISPATCH, entry_id=ENTRY, mentions=("two",), reason="hops", limit=4
+    )
+    assert rendered([unheard]) == (
+        "· @two not woken: agents have woken each other 4 times one after the other "
+        "since a person spoke\n"
+    )
 
 
 def test_how_a_run_that_stood_still_goes_on_is_told() -> None:

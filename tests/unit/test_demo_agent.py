@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from dispatch import payloads
+from dispatch.models import mentions
 from dispatch.payloads import llm
 from dispatch.payloads.usage import TokenUsage
 from tests.sandboxes.commands import wait_until
@@ -30,6 +31,18 @@ async def test_an_ordinary_text_is_quoted_word_by_word(hands: RecordingHands) ->
     assert "".join(chunk.delta or "" for chunk in chunks) == answer
     assert isinstance(hands.events[-1], llm.Assistant)
     assert outcome == Completed(usage=TokenUsage(input=2, output=8, total_tokens=10))
+
+
+async def test_what_it_quotes_names_nobody(hands: RecordingHands) -> None:
+    await demo.run(a_request("@demo ask @two"), hands)
+    await demo.run(a_request("sleep: @two"), hands)
+    assert hands.said[0] == "You said: “ask \\@two” That is 2 words."
+    assert not any(mentions.mentioned(text) for text in hands.said)
+
+
+async def test_it_says_what_it_is_told_to_say(hands: RecordingHands) -> None:
+    await demo.run(a_request("@demo say: \\@two, are you there?"), hands)
+    assert hands.said == ["@two, are you there?"]
 
 
 async def test_an_answer_has_pis_shape(hands: RecordingHands) -> None:
