@@ -75,7 +75,7 @@ async def accept(
 ) -> Accepted:
     """Append an entry to a thread the caller was shown to have access to; ring the hints."""
     check(draft, record.settings)
-    handles = _handles(draft, access)
+    handles = _handles(draft, access, by=by)
     audience = mentions.audience(access.listeners, by=by, handles=handles)
     muted = mentions.muted(access.listeners, handles=handles)
     if len(audience) > record.settings.max_dispatches_per_entry:
@@ -190,9 +190,13 @@ def _has_surrogate(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _handles(draft: Draft, access: ThreadAccess) -> tuple[str, ...]:
+def _handles(draft: Draft, access: ThreadAccess, *, by: Author) -> tuple[str, ...]:
+    """Return whom the entry names, but for its author.
+
+    Raises: NotFound, for one of the `mentions` field that is not there; in a text it is text.
+    """
     explicit = tuple(handle.removeprefix("@") for handle in draft.mentions)
-    known = {listener.handle for listener in access.listeners}
+    known = {each.handle for each in access.listeners if str(each.agent_id) != by.id}
     for handle in explicit:
         if handle not in known:
             raise NotFound(

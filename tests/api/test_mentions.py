@@ -96,6 +96,17 @@ async def test_a_direct_thread_wakes_its_agent_whatever_the_house_says(home: Hom
     assert await woken(home, thread["id"], "hello") == []
 
 
+async def test_a_limit_of_hops_is_checked_where_it_is_said(home: Home) -> None:
+    config = {"maxAgentHops": "many"}
+    body = {"handle": "demo", "runner": "demo", "config": config}
+    problem(await home.http.post("/v1/agents", json=body), 422, "invalid")
+    await home.agent("demo", config={"maxAgentHops": 0})
+    changed = await home.http.patch("/v1/agents/@demo", json={"config": config})
+    problem(changed, 422, "invalid")
+    problem(await home.http.post("/v1/threads", json={"config": config}), 422, "invalid")
+    await home.thread(config={"maxAgentHops": 2})
+
+
 async def test_another_house_sees_nothing_of_a_threads_agents(home: Home, make_home) -> None:
     await home.agent("demo")
     thread = await home.thread()
