@@ -94,6 +94,7 @@ async def everything(home: Home) -> list[tuple[str, str, Any]]:
         ("POST", "/v1/threads", {"name": "new", "message": "@old hello"}),
         ("PATCH", at, {"name": "named"}),
         ("PUT", f"{at}/agents/@old", {"triggerMode": "never"}),
+        ("DELETE", f"{at}/agents/@old", None),
         ("POST", f"{at}/reconcile", None),
         ("POST", f"{at}/dispatches/{posted['dispatches'][0]['id']}/cancel", {"message": "no"}),
         ("POST", f"{at}/entries/{waiting['entry']['id']}/withdraw", {}),
