@@ -18,7 +18,7 @@ from dispatch.config import Settings
 from dispatch.errors import ArbeError, Fenced, Invalid, TooLarge, Unavailable
 from dispatch.ids import EntryId, WorkerId
 from dispatch.models import mentions
-from dispatch.payloads import llm
+from dispatch.payloads import content
 from dispatch.payloads.llm import Assistant, Chunk, ToolResult
 from dispatch.payloads.signals import Checkpoint, Completed, Retrying, Terminal
 from dispatch.streams import entries, replies, runs, threads
@@ -79,7 +79,7 @@ class RunWriter:
         """
         if self._answer is None:
             return True
-        return bool(mentions.mentioned(llm.text_of(self._answer.message)))
+        return bool(mentions.mentioned(content.text_of(self._answer.message)))
 
     @property
     def silent_seconds(self) -> float:
@@ -237,7 +237,7 @@ class RunWriter:
     async def _write(self, events: list[tuple[payloads.KnownPayload, bytes]]) -> None:
         async with self._lock:
             entry_id = await self._append([*self._take_chunks(), *events])
-        if isinstance(events[0][0], Assistant) and llm.is_answer(events[0][0].message):
+        if isinstance(events[0][0], Assistant) and content.is_finished(events[0][0].message):
             self._answer = events[0][0]
         if isinstance(events[0][0], Assistant | ToolResult) and entry_id is not None:
             await self._compact(entry_id)

@@ -18,7 +18,7 @@ from dispatch.errors import Invalid
 from dispatch.ids import AgentId, EntryId, milliseconds_of
 from dispatch.models.fold import FoldEntry
 from dispatch.payloads.chat import Chat
-from dispatch.payloads.content import UNFINISHED, text_of, tool_calls
+from dispatch.payloads.content import is_finished, text_of, tool_calls
 from dispatch.payloads.llm import Assistant, Compaction, ToolResult
 from dispatch.payloads.signals import (
     Cancelled,
@@ -152,6 +152,9 @@ class _Reader:
         name = f"@{payload.by.name}: " if payload.by.kind == "agent" else ""
         message = _user(entry.id, f"{name}{payload.text}")
         self._chats[entry.id] = message
+        if payload.repeats is not None:
+            # The same words, said to everybody before: they are told once, where they ask.
+            self._forget(payload.repeats)
         self._place(message)
 
     @_note.register
@@ -175,7 +178,7 @@ class _Reader:
     @_note.register
     def _assistant(self, payload: Assistant, entry: FoldEntry) -> None:
         lane, turn = self._written_by(entry)
-        if payload.message.get("stopReason") in UNFINISHED:
+        if not is_finished(payload.message):
             return
         if turn is not None:
             turn.messages.append(HistoryMessage(entry.id, "assistant", payload.message))
@@ -259,6 +262,12 @@ class _Reader:
 
     def _place(self, message: HistoryMessage) -> None:
         (self._parts if self._open is None else self._deferred).append(message)
+
+    def _forget(self, entry_id: str) -> None:
+        for places in (self._parts, self._deferred):
+            places[:] = [
+                each for each in places if isinstance(each, _Turn) or each.entry_id != entry_id
+            ]
 
     def _taken_from_its_place(self, entry_id: str | None) -> list[HistoryMessage]:
         message = self._chats.get(entry_id or "")

@@ -8,7 +8,7 @@ from dispatch.errors import Invalid
 from dispatch.ids import DispatchId, EntryId, ThreadId, entry_of
 from dispatch.operations import receipts
 from dispatch.operations.record import Record
-from dispatch.payloads import llm
+from dispatch.payloads import content
 from dispatch.payloads.chat import Chat
 from dispatch.payloads.llm import Assistant
 from dispatch.payloads.signals import Started
@@ -43,8 +43,8 @@ class Answered(msgspec.Struct, kw_only=True):
                 if dispatch_id == self.story.dispatch_id:
                     self.runs.add(started)
             case Assistant(message=message) if run_id in self.runs:
-                if llm.is_answer(message):
-                    self.entry_id, self.text = entry.id, llm.text_of(message)
+                if content.is_finished(message):
+                    self.entry_id, self.text = entry.id, content.text_of(message)
             case Chat(begun_by=begun_by):
                 self.reply_count += begun_by == self.begun_by
             case _:

@@ -21,9 +21,14 @@ def tool_calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [part for part in _parts(message) if part.get("type") == "toolCall"]
 
 
+def is_finished(message: Mapping[str, Any]) -> bool:
+    """Tell whether a message came to its end; a model call that failed leaves one too."""
+    return message.get("stopReason") not in UNFINISHED
+
+
 def open_calls(message: Mapping[str, Any]) -> tuple[OpenCall, ...]:
     """Return the calls that will have results; none of a message that was never finished."""
-    if message.get("stopReason") in UNFINISHED:
+    if not is_finished(message):
         return ()
     return tuple(
         OpenCall(str(call["id"]), str(call.get("name") or ""))

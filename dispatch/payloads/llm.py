@@ -97,22 +97,3 @@ class Compaction(
     """The thread's entry from which on messages were left as they are; None: none was."""
     tokens_before: int | None = None
     usage: TokenUsage | None = None
-
-
-def is_answer(message: dict[str, Any]) -> bool:
-    """Tell whether a message of pi came to its end; a model call that failed leaves one too."""
-    return message.get("stopReason") not in {"error", "aborted"}
-
-
-def text_of(message: dict[str, Any]) -> str:
-    """Return what a message of pi says in words: its text blocks, joined."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    try:
-        blocks = msgspec.convert(content, list[dict[str, Any]])
-    except msgspec.ValidationError:
-        return ""
-    return "".join(
-        str(block.get("text", "")) for block in blocks if block.get("type") == "text"
-    )

@@ -5,7 +5,7 @@ from itertools import groupby
 
 from dispatch.ids import ThreadId
 from dispatch.models.houses import Agent
-from dispatch.payloads import llm
+from dispatch.payloads import content
 from dispatch.payloads.chat import Chat
 from dispatch.payloads.llm import Assistant, Chunk
 from dispatch.payloads.signals import Completed, Started
@@ -63,7 +63,7 @@ async def test_two_agents_answer_side_by_side_each_in_its_lane(
         dispatch_id = str(entry.payload.message_id).partition(":")[0]
         assert starts[entry.writer.partition(":")[0]].dispatch_id == dispatch_id
         if isinstance(entry.payload, Assistant):
-            said.setdefault(lane, []).append(llm.text_of(entry.payload.message))
+            said.setdefault(lane, []).append(content.text_of(entry.payload.message))
     steps = [f"Step {number} of 4." for number in (1, 2, 3, 4)]
     assert said == {str(casa.agent.id): steps, str(two.id): steps}
     # Neither waited for the other: their words alternate.

@@ -137,6 +137,19 @@ def test_turns_follow_each_other_with_the_entry_that_asks_at_the_end(story: Stor
     assert story.seen(asks) == ["u one", "a first", "u two", "a second", "u three"]
 
 
+def test_what_another_agent_asks_is_read_once_though_it_stands_twice(story: Story) -> None:
+    theirs = story.ask("@other begin", OTHER)
+    story.start(theirs, "o", OTHER)
+    words = story.say("@me go on", "o")
+    story.end(theirs, "o")
+    by = Author("agent", str(OTHER), "other")
+    asks = story.add(Chat(by, "@me go on", mentions=("me",), hops=1, repeats=words))
+    queued = Queued(dispatch_id=f"{asks}.0", entry_id=asks, agent_id=str(ME), max_attempts=3)
+    story.add(queued)
+    story.start(queued.dispatch_id, "r")
+    assert story.seen(queued.dispatch_id) == ["u @other begin", "u @other: @me go on"]
+
+
 def test_what_was_said_during_a_turn_comes_after_it_and_what_waits_is_left_out(
     story: Story,
 ) -> None:
