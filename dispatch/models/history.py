@@ -264,10 +264,10 @@ class _Reader:
         (self._parts if self._open is None else self._deferred).append(message)
 
     def _forget(self, entry_id: str) -> None:
-        for places in (self._parts, self._deferred):
-            places[:] = [
-                each for each in places if isinstance(each, _Turn) or each.entry_id != entry_id
-            ]
+        self._deferred = [each for each in self._deferred if each.entry_id != entry_id]
+        self._parts = [
+            each for each in self._parts if isinstance(each, _Turn) or each.entry_id != entry_id
+        ]
 
     def _taken_from_its_place(self, entry_id: str | None) -> list[HistoryMessage]:
         message = self._chats.get(entry_id or "")
