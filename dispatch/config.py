@@ -132,6 +132,10 @@ class Settings(BaseSettings):
     workspace_sweep_seconds: float = 300.0
     """Each worker process removes workspaces of deleted threads this often; that of a thread
     deleted while it ran here as soon as its run has ended."""
+    permission_seconds: float = 86_400.0
+    """A question of a turn may be answered this long; an agent's `permissionSeconds` wins."""
+    permission_grace_seconds: float = 10.0
+    """A turn waits this long for an answer before it gives its worker up."""
     command_seconds: float = 120.0
     """Wall clock of one `run_command`."""
     max_output_bytes: int = 50 * 1024

@@ -5,16 +5,19 @@ from typing import Any
 
 from dispatch import payloads
 from dispatch.errors import Invalid, SandboxDied
+from dispatch.models import policies
 from dispatch.models.history import HistoryMessage, history
 from dispatch.operations.record import Record
 from dispatch.payloads.chat import Chat
 from dispatch.payloads.llm import Assistant, ToolResult
+from dispatch.payloads.signals import PermissionGranted
 from dispatch.stores.postgres import agents, engine
 from dispatch.streams import entries
-from workers import tools
+from workers import permissions, tools
 from workers.agents import AgentPayload, Perform, ToolAnswer, ToolCall, TurnRequest
 from workers.ledger import Ledger
 from workers.outcomes import Failed
+from workers.permissions import Permissions
 from workers.sandboxes import CommandResult, OnOutput
 from workers.sandboxes.threads import ThreadSandbox
 from workers.writer import RunWriter
@@ -29,6 +32,16 @@ class TurnHands:
         self._request = request
         self._settings = record.settings
         self._ledger = Ledger(self.emit, max_text_bytes=record.settings.max_tool_text_bytes)
+        self._permissions = Permissions(
+            record.scripts,
+            record.connection,
+            writer,
+            config=permissions.config_of(request.agent),
+            settings=record.settings,
+            may_leave=self._may_leave,
+        )
+        self._acting = 0
+        """Calls that are being performed."""
         self._has_read = False
         """The ledger knows what an earlier attempt left on the stream."""
         self._sandbox = ThreadSandbox(record, request.thread_id)
@@ -60,6 +73,7 @@ class TurnHands:
             read, agent_id=request.agent.id, entry_id=request.entry_id, handles=handles
         )
         self._ledger.read(found, request.entry_id)
+        self._permissions.read(read)
         self._has_read = True
         return found
 
@@ -72,7 +86,9 @@ class TurnHands:
         """Answer a tool call: from the record, or by performing it."""
         if not self._has_read:
             await self.history()
-        return await self._ledger.answer(call, perform or self._perform, on_output)
+        return await self._ledger.answer(
+            call, self._permitted(perform or self._perform), on_output
+        )
 
     async def run_command(self, command: str, on_output: OnOutput) -> CommandResult:
         """Run a shell command in the thread's sandbox, if the run still holds its lane.
@@ -86,6 +102,32 @@ class TurnHands:
         except SandboxDied as died:
             self._writer.stop(Failed(reason=died.code, message=str(died)))
             raise
+
+    def _permitted(self, perform: Perform) -> Perform:
+        """Let somebody say yes first, or do it themselves, where the agent's config asks so."""
+
+        async def permitted(call: ToolCall, on_output: OnOutput) -> ToolAnswer:
+            is_theirs = tools.is_function(self._request.agent, call.name)
+            answer = await self._permissions.decide(
+                call, "output" if is_theirs else "permission"
+            )
+            if not permissions.is_granted(answer):
+                return ToolAnswer(text=permissions.refusal(answer), is_error=True)
+            if isinstance(answer, PermissionGranted) and answer.output is not None:
+                return ToolAnswer(text=answer.output, is_error=answer.is_error)
+            self._acting += 1
+            try:
+                return await perform(call, on_output)
+            finally:
+                self._acting -= 1
+
+        return permitted
+
+    def _may_leave(self) -> bool:
+        """Tell whether another run could go on from here: nothing would be done again."""
+        agent = self._request.agent
+        policy = policies.of(agent.config, self._settings, runner=agent.runner)
+        return policy.repeatable and not self._acting
 
     async def _perform(self, call: ToolCall, on_output: OnOutput) -> ToolAnswer:
         perform = tools.find(call.name)

@@ -1,7 +1,8 @@
 """How a turn can end, as values. Expected endings are not exceptions.
 
-An agent returns `Completed` or `Failed`; the other three come from around it: the worker stops,
-somebody cancels, or the record no longer holds this run for the current one.
+An agent returns `Completed` or `Failed`; the others come from around it: the worker stops,
+somebody cancels, the turn waits for an answer, or the record no longer holds this run for the
+current one.
 """
 
 from typing import TypeAlias
@@ -43,9 +44,13 @@ class Cancelled(msgspec.Struct, frozen=True):
     reason: str = "requested"
 
 
+class Waiting(msgspec.Struct, frozen=True):
+    """The turn waits for somebody's answer and gives its worker up meanwhile."""
+
+
 class LeaseLost(msgspec.Struct, frozen=True):
     """The record refused this run's fence: nothing more may be written for it."""
 
 
 AgentOutcome: TypeAlias = Completed | Failed
-Outcome: TypeAlias = Completed | Failed | Interrupted | Cancelled | LeaseLost
+Outcome: TypeAlias = Completed | Failed | Interrupted | Cancelled | Waiting | LeaseLost

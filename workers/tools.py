@@ -44,24 +44,36 @@ class _Command(msgspec.Struct, forbid_unknown_fields=True):
 
 class _Offer(msgspec.Struct):
     tools: tuple[str, ...] = (RUN_COMMAND.name,)
+    functions: tuple[Tool, ...] = ()
 
 
 def offered(agent: Agent) -> tuple[Tool, ...]:
-    """Return the tools an agent may call: those its config's `tools` names, or all.
+    """Return the tools an agent may call: ours, and its `functions`.
 
+    Its config's `tools` names those of ours; without it all are offered.
     Raises: Invalid, for a name there is no tool of.
     """
-    try:
-        names = msgspec.convert(agent.config, _Offer).tools
-    except msgspec.ValidationError as error:
-        raise Invalid(f"The agent's config is wrong: {error}.") from error
+    offer = _offer(agent)
+    names = offer.tools
     unknown = [name for name in names if name not in _TOOLS]
     if unknown:
         raise Invalid(
             f"The agent's config names a tool there is not: {unknown[0]}.",
             next_step=f"There is: {', '.join(_TOOLS)}.",
         )
-    return tuple(_TOOLS[name] for name in names)
+    return (*(_TOOLS[name] for name in names), *offer.functions)
+
+
+def is_function(agent: Agent, name: str) -> bool:
+    """Tell whether a tool is performed by a program of the agent's people."""
+    return any(each.name == name for each in _offer(agent).functions)
+
+
+def _offer(agent: Agent) -> _Offer:
+    try:
+        return msgspec.convert(agent.config, _Offer)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"The agent's config is wrong: {error}.") from error
 
 
 def find(name: str) -> OwnTool | None:

@@ -28,7 +28,15 @@ from workers import tools
 from workers.agents import TurnRequest, registry
 from workers.hands import TurnHands
 from workers.heartbeat import Heartbeats
-from workers.outcomes import Cancelled, Completed, Failed, Interrupted, LeaseLost, Outcome
+from workers.outcomes import (
+    Cancelled,
+    Completed,
+    Failed,
+    Interrupted,
+    LeaseLost,
+    Outcome,
+    Waiting,
+)
 from workers.writer import RunWriter
 
 _log = log.get(__name__)
@@ -204,7 +212,7 @@ async def _record_outcome(writer: RunWriter, outcome: Outcome) -> bool:
     """Write the ending; False if it is not ours to write, or could not be."""
     try:
         given_back = await _give_back(writer, outcome)
-        if given_back in {"released", "retried"}:
+        if given_back in {"released", "retried", "waiting"}:
             return True
         terminal = _terminal(writer, Cancelled() if given_back == "cancelling" else outcome)
         if terminal is None:
@@ -221,6 +229,10 @@ async def _give_back(writer: RunWriter, outcome: Outcome) -> str:
     match outcome:
         case Interrupted():
             return await writer.release()
+        case Waiting():
+            waits = await writer.wait()
+            # Answered in the last moment: another run goes on at once.
+            return await writer.release() if waits == "answered" else waits
         case Failed(retryable=True, message=message):
             return await writer.retry(message)
         case _:
@@ -246,7 +258,7 @@ def _terminal(writer: RunWriter, outcome: Outcome) -> Terminal | None:
             )
         case Cancelled(reason=reason):
             return CancelledSignal(dispatch_id=dispatch_id, run_id=run_id, reason=reason)
-        case LeaseLost():
+        case Waiting() | LeaseLost():
             return None
         case _:
             assert_never(outcome)

@@ -20,13 +20,19 @@ from dispatch.ids import EntryId, WorkerId
 from dispatch.models import mentions
 from dispatch.payloads import content
 from dispatch.payloads.llm import Assistant, Chunk, ToolResult
-from dispatch.payloads.signals import Checkpoint, Completed, Retrying, Terminal
+from dispatch.payloads.signals import (
+    Checkpoint,
+    Completed,
+    PermissionRequested,
+    Retrying,
+    Terminal,
+)
 from dispatch.streams import entries, replies, runs, threads
 from dispatch.streams.connection import Connection
 from dispatch.streams.replies import ReplyRef
 from dispatch.streams.runs import Fence
 from dispatch.streams.scripts import Scripts
-from workers.outcomes import Cancelled, Failed, Interrupted, LeaseLost
+from workers.outcomes import Cancelled, Failed, Interrupted, LeaseLost, Waiting
 
 _log = log.get(__name__)
 Answer = TypeVar("Answer")
@@ -34,7 +40,7 @@ _RETRY_SECONDS: Final = 0.25
 _PASS_ON_SECONDS: Final = 2.0
 """Whoever ended a turn passes its answer on at once; after this long it will not."""
 _NO_PROGRESS: Final = "The agent said nothing for longer than its progress limit."
-Stop = Cancelled | Failed | Interrupted | LeaseLost
+Stop = Cancelled | Failed | Interrupted | Waiting | LeaseLost
 
 
 class RunWriter:
@@ -188,6 +194,24 @@ class RunWriter:
                 lambda: runs.release(self._scripts, self.fence, worker_id=self._worker_id)
             )
 
+    async def ask(
+        self, question: PermissionRequested, *, wait_seconds: float
+    ) -> PermissionRequested:
+        """Put a question on the stream; returns it with its id.
+
+        Raises: Fenced (the run must end).
+        """
+        asked: list[PermissionRequested] = []
+        await self._unbroken(self._ask(question, wait_seconds, asked))
+        return asked[0]
+
+    async def wait(self) -> Literal["waiting", "answered", "cancelling"]:
+        """Give the dispatch back until its questions are answered; see `runs.wait`."""
+        async with self._lock:
+            return await self._confirm(
+                lambda: runs.wait(self._scripts, self.fence, worker_id=self._worker_id)
+            )
+
     async def retry(self, message: str) -> Literal["retried", "exhausted", "cancelling"]:
         """Let the dispatch be tried again after its agent broke down; see `runs.retry`."""
         async with self._lock:
@@ -252,6 +276,31 @@ class RunWriter:
             self.has_effects = self.has_effects or bool(answer.entries)
         taken.extend(raw for _, raw in answer.entries)
         self._heed(answer.cancel_reason)
+
+    async def _ask(
+        self,
+        question: PermissionRequested,
+        wait_seconds: float,
+        asked: list[PermissionRequested],
+    ) -> None:
+        async with self._lock:
+            await self._append(self._take_chunks())
+            named = msgspec.structs.replace(
+                question,
+                permission_id=f"{self.fence.dispatch_id}.{self.fence.run_id}.{self._next_n}",
+            )
+            written = await self._confirm(
+                lambda: runs.ask(
+                    self._scripts,
+                    self.fence,
+                    named,
+                    n=self._next_n,
+                    wait_seconds=wait_seconds,
+                )
+            )
+            self._next_n += 1
+        asked.append(named)
+        self._heed(written.cancel_reason)
 
     async def _flush(self) -> None:
         async with self._lock:

@@ -17,7 +17,16 @@ from msgspec.structs import replace
 from dispatch import payloads
 from dispatch.errors import Invalid
 from dispatch.ids import DispatchId, EntryId, RunId, WorkerId, milliseconds_of
-from dispatch.models.state import Dispatch, Ended, Lane, Outcome, Run, Steering, ThreadState
+from dispatch.models.state import (
+    Ask,
+    Dispatch,
+    Ended,
+    Lane,
+    Outcome,
+    Run,
+    Steering,
+    ThreadState,
+)
 from dispatch.payloads.chat import Chat
 from dispatch.payloads.content import open_calls
 from dispatch.payloads.llm import Assistant, ToolResult
@@ -30,14 +39,20 @@ from dispatch.payloads.signals import (
     FellThrough,
     Heartbeat,
     NoProgress,
+    PermissionDenied,
+    PermissionExpired,
+    PermissionGranted,
+    PermissionRequested,
     Queued,
     Released,
+    Resumed,
     RolledBack,
     RunLost,
     SessionOrphaned,
     Started,
     Steered,
     StreamRollback,
+    Waiting,
 )
 from dispatch.payloads.usage import TokenUsage
 
@@ -221,6 +236,59 @@ def _tool_result(payload: ToolResult, state: ThreadState, entry: FoldEntry) -> T
         return state
     left = tuple(call for call in dispatch.calls if call.id != payload.tool_call_id)
     return _with_dispatch(state, dispatch_id, replace(dispatch, calls=left))
+
+
+@_apply.register
+def _asked(payload: PermissionRequested, state: ThreadState, _entry: FoldEntry) -> ThreadState:
+    dispatch_id = DispatchId(payload.dispatch_id)
+    dispatch = state.dispatches.get(dispatch_id)
+    if dispatch is None:
+        return state
+    ask = Ask(
+        payload.permission_id,
+        payload.kind,
+        payload.deadline,
+        payload.default,
+        payload.tool_call_id,
+    )
+    return _with_dispatch(state, dispatch_id, replace(dispatch, asks=(*dispatch.asks, ask)))
+
+
+@_apply.register(PermissionGranted | PermissionDenied | PermissionExpired)
+def _answered(
+    payload: PermissionGranted | PermissionDenied | PermissionExpired,
+    state: ThreadState,
+    _entry: FoldEntry,
+) -> ThreadState:
+    dispatch_id = DispatchId(payload.dispatch_id)
+    dispatch = state.dispatches.get(dispatch_id)
+    if dispatch is None:
+        return state
+    left = tuple(ask for ask in dispatch.asks if ask.id != payload.permission_id)
+    return _with_dispatch(state, dispatch_id, replace(dispatch, asks=left))
+
+
+@_apply.register
+def _waiting(payload: Waiting, state: ThreadState, entry: FoldEntry) -> ThreadState:
+    dispatch = state.dispatches.get(DispatchId(payload.dispatch_id))
+    attempt = dispatch.attempt - 1 if dispatch is not None else 0
+    return _requeue(
+        state, entry, payload.dispatch_id, attempt=attempt, not_before_ms=payload.until
+    )
+
+
+@_apply.register
+def _resumed(payload: Resumed, state: ThreadState, entry: FoldEntry) -> ThreadState:
+    state = replace(state, mark=entry.id)
+    dispatch_id = DispatchId(payload.dispatch_id)
+    dispatch = state.dispatches.get(dispatch_id)
+    if dispatch is None:
+        return state
+    state = _with_dispatch(state, dispatch_id, replace(dispatch, not_before_ms=0))
+    lane = state.lanes[dispatch.lane]
+    if lane.run is not None or lane.queue[:1] != (dispatch_id,):
+        return state
+    return _with_lane(state, dispatch.lane, replace(lane, since_ms=milliseconds_of(entry.id)))
 
 
 @_apply.register

@@ -25,10 +25,23 @@ from dispatch.ids import (
 from dispatch.payloads import policy as policies
 from dispatch.payloads.content import OpenCall
 from dispatch.payloads.policy import DispatchPolicy
+from dispatch.payloads.signals import AskDefault, AskKind
 from dispatch.payloads.usage import UsageTotals
 
 Outcome = Literal["completed", "failed", "cancelled", "orphaned"]
 """How the last dispatch to end ended; `orphaned`: nobody was left to end it, so a sweep did."""
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """A question of a dispatch to people, or to a program of theirs."""
+
+    id: str
+    kind: AskKind
+    deadline_ms: int
+    """Unix ms; then `default` is the answer."""
+    default: AskDefault
+    call_id: str
+    """The tool call that waits for it."""
 
 
 class Dispatch(msgspec.Struct, frozen=True):
@@ -46,6 +59,8 @@ class Dispatch(msgspec.Struct, frozen=True):
 
     calls: tuple[OpenCall, ...] = ()
     """Announced and not answered yet, in order."""
+    asks: tuple[Ask, ...] = ()
+    """What waits for an answer from outside, in order."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,12 +179,9 @@ def to_fields(state: ThreadState) -> dict[str, str]:
     for lane_id, lane in state.lanes.items():
         fields |= {f"{name}:{lane_id}": text for name, text in _lane_fields(lane).items()}
     for dispatch_id, dispatch in state.dispatches.items():
-        fields[f"dispatch:{dispatch_id}"] = (
-            f"{dispatch.lane},{dispatch.attempt},{dispatch.policy.max_attempts},"
-            f"{dispatch.not_before_ms},{dispatch.policy.text},{dispatch.checkpoint_id or ''}"
-        )
-        if dispatch.calls:
-            fields[f"calls:{dispatch_id}"] = calls_text(dispatch.calls)
+        fields |= {
+            f"{name}:{dispatch_id}": text for name, text in _dispatch_fields(dispatch).items()
+        }
     return fields
 
 
@@ -192,7 +204,9 @@ def from_fields(fields: Mapping[str, str]) -> ThreadState:
         lanes={lane_id: _lane(fields, lane_id) for lane_id in lane_ids},
         dispatches={
             DispatchId(dispatch_id): _dispatch(
-                text, groups.get("calls", {}).get(dispatch_id, "")
+                text,
+                groups.get("calls", {}).get(dispatch_id, ""),
+                groups.get("asks", {}).get(dispatch_id, ""),
             )
             for dispatch_id, text in groups.get("dispatch", {}).items()
         },
@@ -285,7 +299,40 @@ def _calls(text: str) -> tuple[OpenCall, ...]:
     return tuple(OpenCall(unquote(call_id), unquote(name)) for call_id, _, name in pairs)
 
 
-def _dispatch(text: str, calls: str) -> Dispatch:
+def _dispatch_fields(dispatch: Dispatch) -> dict[str, str]:
+    fields = {
+        "dispatch": f"{dispatch.lane},{dispatch.attempt},{dispatch.policy.max_attempts},"
+        f"{dispatch.not_before_ms},{dispatch.policy.text},{dispatch.checkpoint_id or ''}"
+    }
+    if dispatch.calls:
+        fields["calls"] = calls_text(dispatch.calls)
+    if dispatch.asks:
+        fields["asks"] = " ".join(map(_ask_text, dispatch.asks))
+    return fields
+
+
+def _ask_text(ask: Ask) -> str:
+    safe = quote(ask.call_id, safe="")
+    return f"{ask.id},{ask.kind},{ask.deadline_ms},{ask.default},{safe}"
+
+
+def asks_of(text: str) -> tuple[Ask, ...]:
+    """Read a dispatch's questions as the hash holds them."""
+    return tuple(map(_ask, text.split()))
+
+
+def _ask(word: str) -> Ask:
+    ask_id, kind, deadline, default, call_id = word.split(",")
+    return Ask(
+        ask_id,
+        cast("AskKind", kind),
+        int(deadline),
+        cast("AskDefault", default),
+        unquote(call_id),
+    )
+
+
+def _dispatch(text: str, calls: str, asks: str) -> Dispatch:
     lane, attempt, max_attempts, not_before, policy, checkpoint = [*text.split(","), "", ""][:6]
     return Dispatch(
         lane,
@@ -294,4 +341,5 @@ def _dispatch(text: str, calls: str) -> Dispatch:
         int(not_before),
         EntryId(checkpoint) if checkpoint else None,
         _calls(calls),
+        asks_of(asks),
     )

@@ -26,8 +26,13 @@ from dispatch.payloads.signals import (
     HouseAgentDeleted,
     HouseRenamed,
     NoProgress,
+    PermissionDenied,
+    PermissionExpired,
+    PermissionGranted,
+    PermissionRequested,
     Queued,
     Released,
+    Resumed,
     Retrying,
     RolledBack,
     RunLost,
@@ -38,6 +43,7 @@ from dispatch.payloads.signals import (
     StreamRollback,
     ThreadCreated,
     ThreadRenamed,
+    Waiting,
 )
 
 
@@ -70,6 +76,12 @@ SignalPayload: TypeAlias = (
     | RolledBack
     | HopLimit
     | NoProgress
+    | Waiting
+    | Resumed
+    | PermissionRequested
+    | PermissionGranted
+    | PermissionDenied
+    | PermissionExpired
     | Retrying
     | CancelRequested
     | Completed
@@ -132,8 +144,9 @@ KNOWN_TYPES: Final = frozenset(
         Chat, Chunk, Assistant, ToolResult, Compaction, ThreadCreated, ThreadRenamed,
         StreamRollback, SessionOrphaned, EntryWritten, HouseAgentCreated, HouseAgentDeleted,
         HouseRenamed, Queued, Started, Heartbeat, Released, RunLost, Checkpoint, Steered,
-        FellThrough, RolledBack, HopLimit, NoProgress, Retrying, CancelRequested, Completed,
-        Failed, Cancelled,
+        FellThrough, RolledBack, HopLimit, NoProgress, Waiting, Resumed, PermissionRequested,
+        PermissionGranted, PermissionDenied, PermissionExpired, Retrying, CancelRequested,
+        Completed, Failed, Cancelled,
     )
 )  # fmt: skip
 

@@ -12,6 +12,9 @@ from dispatch.payloads.chat import Author
 from dispatch.payloads.policy import DispatchPolicy
 from dispatch.payloads.usage import TokenUsage
 
+AskKind = Literal["permission", "output"]
+AskDefault = Literal["deny", "grant"]
+
 
 class Signal(
     msgspec.Struct,
@@ -223,6 +226,64 @@ class NoProgress(Signal, frozen=True, tag="signal.dispatch.no_progress"):
     since_ms: int
     deadline: int | None = None
     """Unix milliseconds; None: it is never stopped for that."""
+
+
+class Waiting(Signal, frozen=True, tag="signal.dispatch.waiting"):
+    """The turn waits for answers and holds no worker; it goes on after the last of them."""
+
+    dispatch_id: str
+    run_id: str
+    until: int
+    """Unix milliseconds at which the last of its questions is over."""
+
+
+class Resumed(Signal, frozen=True, tag="signal.dispatch.resumed"):
+    """Every question of a waiting dispatch has its answer: a worker takes it up again."""
+
+    dispatch_id: str
+
+
+class PermissionRequested(Signal, frozen=True, tag="signal.permission.requested"):
+    """A tool call waits for somebody: to be allowed (`permission`), or done (`output`)."""
+
+    permission_id: str
+    dispatch_id: str
+    agent_id: str
+    kind: AskKind
+    tool_call_id: str
+    tool_name: str
+    arguments: dict[str, Any]
+    deadline: int
+    """Unix milliseconds; then `default` is the answer."""
+    default: AskDefault = "deny"
+
+
+class PermissionGranted(Signal, frozen=True, tag="signal.permission.granted"):
+    """Somebody allowed the call; or did it, and this is what came of it."""
+
+    permission_id: str
+    dispatch_id: str
+    by: Author | None = None
+    message: str | None = None
+    output: str | None = None
+    is_error: bool = False
+
+
+class PermissionDenied(Signal, frozen=True, tag="signal.permission.denied"):
+    """Somebody refused the call; `message` is for the model too."""
+
+    permission_id: str
+    dispatch_id: str
+    by: Author | None = None
+    message: str | None = None
+
+
+class PermissionExpired(Signal, frozen=True, tag="signal.permission.expired"):
+    """Nobody answered in time: `default` holds."""
+
+    permission_id: str
+    dispatch_id: str
+    default: AskDefault
 
 
 class Retrying(Signal, frozen=True, tag="signal.dispatch.retrying"):

@@ -23,13 +23,15 @@ from dispatch.ids import (
     entry_id_of,
 )
 from dispatch.models import state
+from dispatch.models.state import Ask
 from dispatch.payloads import usage as usages
 from dispatch.payloads.content import open_calls
 from dispatch.payloads.llm import Assistant, ToolResult
-from dispatch.payloads.signals import Checkpoint, Completed, Failed
+from dispatch.payloads.signals import Checkpoint, Completed, Failed, PermissionRequested
 from dispatch.payloads.signals import Terminal as TerminalPayload
 from dispatch.payloads.usage import TokenUsage
 from dispatch.streams import keys
+from dispatch.streams.connection import Connection
 from dispatch.streams.scripts import Scripts
 
 
@@ -223,6 +225,67 @@ async def release(
             return "released"
         case "EFFECTS":
             return "effects"
+        case "CANCELLING":
+            return "cancelling"
+        case word:
+            raise Fenced(fence.dispatch_id, word)
+
+
+async def ask(
+    scripts: Scripts,
+    fence: Fence,
+    question: PermissionRequested,
+    *,
+    n: int,
+    wait_seconds: float,
+) -> Written:
+    """Ask people, or a program of theirs, to answer; `question.deadline` is set by the record.
+
+    Raises: Fenced (stop the run).
+    """
+    told = msgspec.to_builtins(question)
+    rest = {name: told[name] for name in told if name not in {"type", "deadline"}}
+    answer = await scripts.run(
+        "ask",
+        [keys.stream(fence.thread_id), keys.state(fence.thread_id)],
+        str(fence.lane),
+        fence.text,
+        n,
+        question.permission_id,
+        question.kind,
+        int(wait_seconds * 1000),
+        question.default,
+        quote(question.tool_call_id, safe=""),
+        b"," + msgspec.json.encode(rest)[1:],
+    )
+    return _written(fence, answer)
+
+
+async def find_ask(connection: Connection, fence: Fence, permission_id: str) -> Ask | None:
+    """Return an open question of a run's dispatch; None: it was answered, or it ended."""
+    name = f"asks:{fence.dispatch_id}"
+    text = await connection.call("HGET", keys.state(fence.thread_id), name)
+    found = state.asks_of(text.decode()) if text is not None else ()
+    return next((ask for ask in found if ask.id == permission_id), None)
+
+
+async def wait(
+    scripts: Scripts, fence: Fence, *, worker_id: WorkerId
+) -> Literal["waiting", "answered", "cancelling"]:
+    """Give the dispatch back until what it asked is answered; no attempt is counted.
+
+    Returns: `answered`: nothing is open any more, so it stays ours; `cancelling`: it was asked
+        to end.
+    Raises: Fenced.
+    """
+    answer = await scripts.run(
+        "wait", _keys(fence.thread_id, worker_id), str(fence.lane), fence.text
+    )
+    match answer[0].decode():
+        case "OK":
+            return "waiting"
+        case "ANSWERED":
+            return "answered"
         case "CANCELLING":
             return "cancelling"
         case word:

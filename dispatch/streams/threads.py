@@ -5,7 +5,7 @@ again change nothing. Times are Redis's.
 """
 
 import hashlib
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -18,8 +18,11 @@ from dispatch.models.houses import WhenBusy
 from dispatch.models.threads import ThreadStatus
 from dispatch.payloads.chat import Author, Chat
 from dispatch.payloads.policy import DispatchPolicy
+from dispatch.payloads.signals import PermissionDenied, PermissionExpired, PermissionGranted
 from dispatch.streams import keys
 from dispatch.streams.scripts import Scripts
+
+Answer: TypeAlias = PermissionGranted | PermissionDenied | PermissionExpired
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -188,6 +191,39 @@ async def cancel(
     if word not in {"CANCELLED", "REQUESTED", "RUNNING", "NONE"}:
         raise refused(thread_id, word)
     return word.lower()
+
+
+async def answer(
+    scripts: Scripts,
+    thread_id: ThreadId,
+    told: Answer,
+    *,
+    redeliver_after_seconds: float,
+) -> AgentId | Literal["answered", "early", "none"]:
+    """Answer what a dispatch asked; one that expired counts only after its deadline.
+
+    Promise: each question has one answer.
+    Returns: the lane whose agent can go on now and wants a hint; `answered`: its run is under
+        way, or other questions are open; `early`; `none`: it was answered, or its turn is over.
+    """
+    found = await scripts.run(
+        "answer",
+        [*_thread_keys(thread_id), keys.DUE],
+        told.dispatch_id,
+        told.permission_id,
+        payloads.encode(told),
+        "over" if isinstance(told, PermissionExpired) else "",
+        int(redeliver_after_seconds * 1000),
+    )
+    match _word(found):
+        case "OK":
+            return AgentId(UUID(found[2].decode())) if found[2] else "answered"
+        case "EARLY":
+            return "early"
+        case "NONE":
+            return "none"
+        case word:
+            raise refused(thread_id, word)
 
 
 async def delete(scripts: Scripts, thread_id: ThreadId, *, tombstone_seconds: int) -> None:

@@ -256,6 +256,36 @@ class Scene:
     async def retry(self, fence: Fence, message: str = "broke") -> str:
         return await runs.retry(self.scripts, fence, message=message, worker_id=WORKER)
 
+    async def ask(self, fence: Fence, n: int, call_id: str = "1", **how: Any) -> str:
+        """Args: how: seconds, default, kind. Returns: the question's id."""
+        ask_id = f"{fence.dispatch_id}.{fence.run_id}.{n}"
+        question = payloads.signals.PermissionRequested(
+            permission_id=ask_id,
+            dispatch_id=fence.dispatch_id,
+            agent_id=str(fence.lane),
+            kind=how.get("kind", "permission"),
+            tool_call_id=call_id,
+            tool_name="a/b, c",
+            arguments={"x": 'y "z"'},
+            deadline=0,
+            default=how.get("default", "deny"),
+        )
+        await runs.ask(
+            self.scripts, fence, question, n=n, wait_seconds=how.get("seconds", 3600)
+        )
+        return ask_id
+
+    async def wait(self, fence: Fence) -> str:
+        return await runs.wait(self.scripts, fence, worker_id=WORKER)
+
+    async def answer(self, thread_id: ThreadId, told: threads.Answer) -> str:
+        return await threads.answer(
+            self.scripts,
+            thread_id,
+            told,
+            redeliver_after_seconds=self.settings.redeliver_after_seconds,
+        )
+
     async def take(self, fence: Fence, n: int, step: int = 1) -> runs.Taken:
         return await runs.take(self.scripts, fence, n=n, step=step)
 

@@ -76,10 +76,10 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     def message_id(self, number: int) -> str:
         """Name the turn's n-th message.
 
-        Promise: no other turn or attempt makes the same name, so a reader can drop the chunks
-        of a message that never came to its end.
+        Promise: no other run makes the same name, so a reader can drop the chunks of a message
+        that never came to its end.
         """
-        return f"{self.dispatch_id}:{self.attempt}:{number}"
+        return f"{self.dispatch_id}:{self.run_id}:{number}"
 
 
 class Hands(Protocol):

@@ -11,11 +11,13 @@ Mentions in front are skipped, and escaped in what it quotes: an echo wakes nobo
 import asyncio
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from dispatch.models import mentions
-from workers.agents import Hands, TurnRequest
+from dispatch.models.history import HistoryMessage
+from dispatch.payloads.content import tool_calls
+from workers.agents import Hands, ToolCall, TurnRequest
 from workers.agents.transcript import Transcript
 from workers.outcomes import AgentOutcome, Completed, Failed
 
@@ -115,15 +117,26 @@ async def _run_command(transcript: Transcript, hands: Hands, command: str) -> No
     if not command:
         await transcript.say("There is no command to run. Try: run: uname -a")
         return
-    call = await transcript.call_tool("run_command", {"command": command})
+    call = _begun(await hands.history())
+    call = call or await transcript.call_tool("run_command", {"command": command})
     answer = await hands.call_tool(call)
     transcript.read(answer.text)
     await transcript.say(_report(answer.details))
 
 
+def _begun(history: Sequence[HistoryMessage]) -> ToolCall | None:
+    """Return the call that an earlier attempt of this turn made."""
+    if not history or not history[-1].own:
+        return None
+    last = next(each for each in reversed(history) if each.role == "assistant")
+    for call in tool_calls(last.message):
+        return ToolCall(id=call["id"], name=call["name"], arguments=call["arguments"])
+    return None
+
+
 def _report(details: Mapping[str, Any]) -> str:
-    if not details:
-        return "The command did not run."
+    if "exitCode" not in details:
+        return "The command did not run, or nobody knows how it ended."
     if details["timedOut"]:
         seconds = details["durationMs"] / 1000
         return f"The command was stopped after {seconds:.0f} s, its time limit."

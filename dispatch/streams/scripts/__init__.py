@@ -1,9 +1,9 @@
 """The transitions, one Lua file each; this module assembles and runs them.
 
-A script's text is `_clock.lua`, `_prelude.lua`, sometimes `_ending.lua`, then its own file. It
-is addressed by its SHA-1; a Redis that does not know it (new, restarted) is sent the text once.
-The text names the start of the server it was made for. A thread whose hash was last seen under
-another start is compared with its row before anything is written to it.
+A script's text is `_clock.lua`, `_prelude.lua`, the parts it shares with others, then its own
+file. It is addressed by its SHA-1; a Redis that does not know it (new, restarted) is sent the
+text once. The text names the start of the server it was made for. A thread whose hash was last
+seen under another start is compared with its row before anything is written to it.
 """
 
 import contextlib
@@ -22,16 +22,20 @@ from dispatch.streams.connection import Argument, Connection, ServerRestarted
 
 Revalidate = Callable[[ThreadId], Awaitable[None]]
 """Compares a thread's stream with what its row remembers, and makes it writable again."""
-_ENDING: Final = frozenset({"finish", "release", "retry", "expire", "revalidate"})
+_PARTS: Final = {
+    "_ending": frozenset({"finish", "release", "retry", "wait", "expire", "revalidate"}),
+    "_asking": frozenset({"wait", "answer", "expire"}),
+}
+"""What several transitions share, and which."""
 _MAX_RESTARTS: Final = 5
 """A server that starts anew this often during one call is not there."""
 
 
 def source(name: str, *, boot: str, clock: str | None = None) -> str:
     """Return one script's full text; `clock` stands in for `_clock.lua` in simulated time."""
-    parts = ["_prelude", "_ending", name] if name in _ENDING else ["_prelude", name]
+    shared = [part for part, users in _PARTS.items() if name in users]
     head = clock if clock is not None else _text("_clock").replace("@boot@", boot)
-    return "\n".join([head, *map(_text, parts)])
+    return "\n".join([head, *map(_text, ["_prelude", *shared, name])])
 
 
 @cache

@@ -29,7 +29,22 @@ if not found[5] then
     return {'NONE'}
   end
   local dispatch, rest = string.match(found[3], '^(%S+) ?(.*)$')
-  local not_before = record_of(dispatch).not_before
+  local record, asks = record_of(dispatch), nil
+  asks, seq = expire_asks(dispatch, seq, now)
+  if #asks > 0 then
+    redis.call('HSET', state, 'seq', seq)
+    look_again(first_deadline(asks))
+    if #frames > 0 then tell() end
+    return {'WAIT'}
+  end
+  if seq > tonumber(found[2]) then
+    seq = seq + 1
+    resume(lane, dispatch, record, seq)
+    tell()
+    look_again(now + ARGV[4])
+    return {'HINT'}
+  end
+  local not_before = record.not_before
   if now < not_before then
     look_again(not_before)
     return {'WAIT'}
@@ -63,7 +78,9 @@ if now < over and not is_dead then
     look_again(over)
     return {'LIVE'}
   end
-  local stop_at = limits.progress > 0 and spoke + limits.progress
+  -- A run that waits for somebody's answer is not mute.
+  local is_asking = redis.call('HEXISTS', state, 'asks:' .. dispatch) == 1
+  local stop_at = not is_asking and limits.progress > 0 and spoke + limits.progress
   if stop_at and now >= stop_at then
     deadline = string.format('%d', now + ARGV[5])
     add_raw('{"type":"signal.dispatch.cancel_requested","dispatchId":"' .. dispatch
@@ -74,7 +91,7 @@ if now < over and not is_dead then
     return {'STOPPING'}
   end
   local word = 'LIVE'
-  local warn_at = limits.warn > 0 and found[12] ~= found[6] and spoke + limits.warn
+  local warn_at = not is_asking and limits.warn > 0 and found[12] ~= found[6] and spoke + limits.warn
   if warn_at and now >= warn_at then
     local till = stop_at and (',"deadline":' .. string.format('%d', stop_at)) or ''
     add_raw('{"type":"signal.dispatch.no_progress","dispatchId":"' .. dispatch .. '","runId":"'
