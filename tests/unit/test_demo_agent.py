@@ -46,10 +46,10 @@ async def test_it_says_what_it_is_told_to_say(hands: RecordingHands) -> None:
 
 
 async def test_an_answer_has_pis_shape(hands: RecordingHands) -> None:
-    await demo.run(a_request("hi", attempt=3), hands)
+    await demo.run(a_request("hi"), hands)
 
     (assistant,) = hands.of(llm.Assistant)
-    assert assistant.message_id == f"{DISPATCH}:3:1"
+    assert assistant.message_id == f"{DISPATCH}:0123456789ab:1"
     assert {chunk.message_id for chunk in hands.chunks("text")} == {assistant.message_id}
     message = assistant.message
     assert (message["role"], message["stopReason"]) == ("assistant", "stop")
@@ -91,7 +91,9 @@ async def test_a_command_is_announced_run_streamed_and_answered(hands: Recording
     assert (result.is_error, result.message["isError"]) == (False, False)
     assert hands.said == ["The command ended with exit code 0."]
     assert [intent.turn_index, result.turn_index, answer.turn_index] == [0, 0, 1]
-    assert [intent.message_id, answer.message_id] == [f"{DISPATCH}:1:{n}" for n in (1, 2)]
+    assert [intent.message_id, answer.message_id] == [
+        f"{DISPATCH}:0123456789ab:{n}" for n in (1, 2)
+    ]
     assert isinstance(outcome, Completed)
 
 

@@ -135,8 +135,10 @@ def _begun(history: Sequence[HistoryMessage]) -> ToolCall | None:
 
 
 def _report(details: Mapping[str, Any]) -> str:
+    if "interrupted" in details:
+        return "Nobody knows how the command ended."
     if "exitCode" not in details:
-        return "The command did not run, or nobody knows how it ended."
+        return "The command did not run."
     if details["timedOut"]:
         seconds = details["durationMs"] / 1000
         return f"The command was stopped after {seconds:.0f} s, its time limit."

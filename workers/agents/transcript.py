@@ -63,7 +63,10 @@ class Transcript:
         content = {"type": "toolCall", "id": call_id, "name": name, "arguments": arguments}
         words = sum(len(str(value).split()) for value in arguments.values())
         turn_index = self._number - 1
-        await self._finish([content], words=words, stop_reason="toolUse")
+        # An agent that may be tried again goes on from this call, and makes no other.
+        goes_on = self._request.agent.config.get("repeatable") is True
+        checkpoint: dict[str, Any] | None = {} if goes_on else None
+        await self._finish([content], words=words, stop_reason="toolUse", checkpoint=checkpoint)
         return ToolCall(id=call_id, name=name, arguments=arguments, turn_index=turn_index)
 
     def read(self, text: str) -> None:
