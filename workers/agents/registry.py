@@ -6,15 +6,19 @@ A package offers a runner by the entry point group `arbe.runners`:
     mine = "my_package.agent:run"
 """
 
+import importlib
 from importlib import metadata
 from types import MappingProxyType
-from typing import Final
+from typing import Final, cast
 
 from dispatch.errors import Invalid
-from workers.agents import Runner, demo
+from workers.agents import Runner
 
 ENTRY_POINT_GROUP: Final = "arbe.runners"
-BUILT_IN: Final = MappingProxyType[str, Runner]({"demo": demo.run})
+BUILT_IN: Final = MappingProxyType[str, str](
+    {"demo": "workers.agents.demo", "pi": "workers.agents.pi.runner"}
+)
+"""The modules whose `run` they are, imported on first use: some need an extra's libraries."""
 
 
 def find(runner: str) -> Runner:
@@ -26,7 +30,7 @@ def find(runner: str) -> Runner:
     """
     built_in = BUILT_IN.get(runner)
     if built_in is not None:
-        return built_in
+        return cast("Runner", importlib.import_module(built_in).run)
     offers = list(metadata.entry_points(group=ENTRY_POINT_GROUP, name=runner))
     if not offers:
         raise Invalid(f"No runner '{runner}' on this worker.", next_step=_what_there_is())

@@ -1,63 +1,87 @@
-"""Hands that hold one thread's record in memory, as the contract of `workers.agents` says."""
+"""Hands over one thread's entries in memory; history, ledger and payloads are the real ones."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
-from dispatch import ids
-from dispatch.ids import AgentId, DispatchId, EntryId, HouseId, RunId, ThreadId
+from dispatch import ids, payloads
+from dispatch.ids import AgentId, DispatchId, EntryId, HouseId, RunId, ThreadId, entry_id_of
+from dispatch.models.history import HistoryMessage, history
 from dispatch.models.houses import Agent
-from dispatch.payloads import LLMPayload, llm
-from workers.agents import HistoryMessage, Tool, ToolAnswer, ToolCall, TurnRequest
-from workers.sandboxes import OnOutput
-
-RUN_COMMAND = Tool(
-    name="run_command",
-    description="Run a shell command.",
-    parameters={
-        "type": "object",
-        "properties": {"command": {"type": "string"}},
-        "required": ["command"],
-    },
+from dispatch.payloads import llm
+from dispatch.payloads.chat import Author, Chat
+from dispatch.payloads.signals import (
+    Checkpoint,
+    Completed,
+    Queued,
+    RunLost,
+    Started,
+    Steered,
 )
-TAIL_BYTES = 50 * 1024
+from dispatch.streams.entries import Entry
+from workers.agents import AgentPayload, Perform, ToolAnswer, ToolCall, TurnRequest
+from workers.ledger import Ledger
+from workers.sandboxes import OnOutput
+from workers.tools import RUN_COMMAND
 
-OwnTool = Callable[[ToolCall], Awaitable[ToolAnswer]]
+ADA = Author("member", "1", "Ada")
+TEXT_BYTES = 50 * 1024
 
 
-async def echo(call: ToolCall) -> ToolAnswer:
+async def echo(call: ToolCall, _: OnOutput) -> ToolAnswer:
     return ToolAnswer(text=f"ran {call.arguments['command']}")
 
 
 class ThreadHands:
-    """One thread; a turn begins with `ask`. It outlives the runners that are run with it."""
+    """One thread and the hands of its turns; it outlives the runners that are run with it."""
 
     def __init__(self) -> None:
+        self.agent_id = AgentId(ids.uuid7())
         self.thread_id = ThreadId(ids.uuid7())
-        self.events: list[LLMPayload] = []
-        self.items: list[HistoryMessage] = []
+        self.entries: list[Entry] = []
+        self.events: list[AgentPayload] = []
         self.steering: list[str] = []
         self.steps: list[int] = []
         self.performed: list[ToolCall] = []
-        self.tool: OwnTool = echo
+        self.tool: Perform = echo
         self.checkpoint: dict[str, Any] | None = None
-        self.on_emit: Callable[[LLMPayload], None] = lambda _: None
-        self.is_unwritable: Exception | None = None
-        self._turn = 0
-        self._entry = EntryId("")
+        self.unwritable: Exception | None = None
+        self._now = int(datetime.now(UTC).timestamp() * 1000)
+        self._attempt = 0
+        self._begin("")
 
-    def ask(self, text: str) -> EntryId:
-        self._turn += 1
-        self.checkpoint = None
-        self._entry = self._said(text)
-        return self._entry
+    def ask(self, text: str) -> None:
+        """End the turn before, if there is one, and begin the next."""
+        if self._entry_id:
+            self._add(Completed(dispatch_id=self._dispatch_id, run_id=self._run_id), own=True)
+        entry_id = self._add(Chat(ADA, text))
+        self._begin(entry_id)
+        self._add(
+            Queued(
+                dispatch_id=self._dispatch_id,
+                entry_id=entry_id,
+                agent_id=str(self.agent_id),
+                max_attempts=3,
+            )
+        )
+        self._start()
 
-    def request(self, *, model: str = "fake-1", attempt: int = 1, **config: Any) -> TurnRequest:
+    def lose_run(self) -> None:
+        """Its worker died; the next attempt begins."""
+        self._add(
+            RunLost(
+                dispatch_id=self._dispatch_id,
+                run_id=self._run_id,
+                attempt=self._attempt,
+                not_before=0,
+            )
+        )
+        self._start()
+
+    def request(self, *, model: str = "fake-1", **config: Any) -> TurnRequest:
         agent = Agent(
-            id=AgentId(ids.uuid7()),
+            id=self.agent_id,
             house_id=HouseId(ids.uuid7()),
             handle="coder",
             runner="pi",
@@ -68,86 +92,69 @@ class ThreadHands:
         )
         return TurnRequest(
             thread_id=self.thread_id,
-            dispatch_id=DispatchId(f"dispatch-{self._turn}"),
-            attempt=attempt,
-            run_id=RunId(f"{self._turn:06x}{attempt:06x}"),
+            dispatch_id=self._dispatch_id,
+            attempt=self._attempt,
+            run_id=self._run_id,
             agent=agent,
-            entry_id=self._entry,
+            entry_id=self._entry_id,
             text="",
             checkpoint=self.checkpoint,
             tools=(RUN_COMMAND,),
         )
 
     async def emit(
-        self, payload: LLMPayload, *, checkpoint: dict[str, Any] | None = None
+        self, payload: AgentPayload, *, checkpoint: dict[str, Any] | None = None
     ) -> None:
-        if self.is_unwritable is not None:
-            raise self.is_unwritable
+        if self.unwritable is not None:
+            raise self.unwritable
+        await asyncio.sleep(0)
         self.events.append(payload)
+        self._add(payload, own=True)
+        if isinstance(payload, llm.Assistant):
+            self._ledger.announce(payload.message)
         if checkpoint is not None:
             self.checkpoint = checkpoint
-        failed = {"error", "aborted"}
-        if isinstance(payload, llm.Assistant) and payload.message["stopReason"] not in failed:
-            self._note("assistant", payload.message)
-        elif isinstance(payload, llm.ToolResult):
-            self._note("toolResult", payload.message)
-        elif isinstance(payload, llm.Compaction) and payload.summary:
-            self.items.clear()
-            self._note("summary", {"role": "summary", "summary": payload.summary})
-        self.on_emit(payload)
+            self._add(
+                Checkpoint(
+                    dispatch_id=self._dispatch_id, run_id=self._run_id, state=checkpoint
+                ),
+                own=True,
+            )
 
     async def take_steering(self, step: int) -> Sequence[str]:
         self.steps.append(step)
         taken, self.steering = self.steering, []
         for text in taken:
-            self._said(text)
+            entry_id = self._add(Chat(ADA, text))
+            self._add(
+                Steered(
+                    dispatch_id=f"{entry_id}.0",
+                    entry_id=entry_id,
+                    into=self._dispatch_id,
+                    run_id=self._run_id,
+                    step=step,
+                )
+            )
         return taken
 
     async def history(self) -> Sequence[HistoryMessage]:
-        # As it comes from the stream: through its JSON.
-        return msgspec.json.decode(msgspec.json.encode(self.items), type=list[HistoryMessage])
+        found = history(
+            self.entries, agent_id=self.agent_id, entry_id=self._entry_id, handles={}
+        )
+        self._ledger.read(found)
+        return found
 
     async def call_tool(
-        self, call: ToolCall, perform: Any = None, on_output: OnOutput | None = None
+        self,
+        call: ToolCall,
+        perform: Perform | None = None,
+        on_output: OnOutput | None = None,
     ) -> ToolAnswer:
-        announced = [
-            part["id"]
-            for event in self.of(llm.Assistant)
-            for part in event.message["content"]
-            if part["type"] == "toolCall"
-        ]
-        assert call.id in announced, "the call was not announced"
-        recorded = [e for e in self.of(llm.ToolResult) if e.tool_call_id == call.id]
-        if recorded:
-            text = recorded[0].message["content"][0]["text"]
-            return ToolAnswer(text=text, is_error=recorded[0].is_error)
-        self.performed.append(call)
+        async def own(call: ToolCall, on_output: OnOutput) -> ToolAnswer:
+            self.performed.append(call)
+            return await self.tool(call, on_output)
 
-        async def show(piece: str) -> None:
-            if on_output is not None:
-                await on_output(piece)
-
-        answer = await (perform(call, show) if perform else self.tool(call))
-        answer = msgspec.structs.replace(answer, text=answer.text[-TAIL_BYTES:])
-        message = {
-            "role": "toolResult",
-            "toolCallId": call.id,
-            "toolName": call.name,
-            "content": [{"type": "text", "text": answer.text}],
-            "details": answer.details,
-            "isError": answer.is_error,
-            "timestamp": 1,
-        }
-        await self.emit(
-            llm.ToolResult(
-                tool_call_id=call.id,
-                tool_name=call.name,
-                is_error=answer.is_error,
-                turn_index=call.turn_index,
-                message=message,
-            )
-        )
-        return answer
+        return await self._ledger.answer(call, perform or own, on_output)
 
     async def run_command(self, command: str, on_output: OnOutput) -> Any:
         raise AssertionError("tools go through call_tool")
@@ -156,7 +163,7 @@ class ThreadHands:
         return [event for event in self.events if isinstance(event, kind)]
 
     def chunks(self, kind: str) -> str:
-        return "".join(e.delta or "" for e in self.of(llm.Chunk) if e.kind == kind)
+        return "".join(each.delta or "" for each in self.of(llm.Chunk) if each.kind == kind)
 
     @property
     def said(self) -> list[str]:
@@ -171,17 +178,33 @@ class ThreadHands:
     def stops(self) -> list[str]:
         return [each.message["stopReason"] for each in self.of(llm.Assistant)]
 
-    def _said(self, text: str) -> EntryId:
-        message = {
-            "role": "user",
-            "content": [{"type": "text", "text": text}],
-            "timestamp": 1000 + len(self.items),
-        }
-        return self._note("user", message)
+    def _begin(self, entry_id: str) -> None:
+        self._entry_id = EntryId(entry_id)
+        self._dispatch_id = DispatchId(f"{entry_id}.0")
+        self._attempt = 0
+        self.checkpoint = None
 
-    def _note(self, role: Any, message: dict[str, Any]) -> EntryId:
-        entry_id = EntryId(f"{len(self.items) + 1}-0")
-        self.items.append(HistoryMessage(entry_id=entry_id, role=role, message=message))
+    def _start(self) -> None:
+        self._attempt += 1
+        self._run_id = RunId(ids.uuid7().hex[-12:])
+        self._ledger = Ledger(self.emit, max_text_bytes=TEXT_BYTES)
+        self._add(
+            Started(
+                dispatch_id=self._dispatch_id,
+                agent_id=str(self.agent_id),
+                attempt=self._attempt,
+                run_id=self._run_id,
+                worker_id="w",
+                lease_ms=1,
+                hard_ms=1,
+            )
+        )
+
+    def _add(self, payload: payloads.KnownPayload, *, own: bool = False) -> EntryId:
+        number = len(self.entries) + 1
+        entry_id = entry_id_of(f"{self._now}-{number}")
+        writer = f"{self._run_id}:{number}" if own else None
+        self.entries.append(Entry(entry_id, payloads.encode(payload), number, writer))
         return entry_id
 
 
@@ -189,3 +212,8 @@ async def until(condition: Callable[[], bool], *, within_seconds: float = 10.0) 
     async with asyncio.timeout(within_seconds):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+async def until_asked(asked: Awaitable[Any]) -> None:
+    async with asyncio.timeout(10):
+        await asked

@@ -9,10 +9,13 @@ message is a checkpoint; with it stand the number of the last message and the us
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
 
+from dispatch.ids import EntryId
+from dispatch.models.history import UNFINISHED, text_of
 from dispatch.payloads import llm
 from dispatch.payloads.signals import Retrying
 from dispatch.payloads.usage import Cost, TokenUsage
@@ -20,6 +23,8 @@ from workers.agents import Hands, ToolAnswer, ToolCall, TurnRequest
 from workers.agents.pi import records, session
 from workers.agents.pi.records import Delta, Record
 
+FindFirstKept = Callable[[str | None], Awaitable[EntryId | None]]
+"""Finds the thread's entry behind an entry of pi's session file."""
 _CHUNK_KINDS: Final[dict[str, llm.ChunkKind]] = {
     "text_delta": "text",
     "thinking_delta": "thinking",
@@ -36,7 +41,9 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
 class Mapper:
     """Tells one turn's events to the stream. One event at a time."""
 
-    def __init__(self, request: TurnRequest, hands: Hands) -> None:
+    def __init__(
+        self, request: TurnRequest, hands: Hands, first_kept: FindFirstKept
+    ) -> None:
         begun = msgspec.convert(request.checkpoint or {}, Progress)
         self.usage = begun.usage
         self.last: dict[str, Any] = {}
@@ -45,6 +52,7 @@ class Mapper:
         """True: the turn was cancelled; results are no longer asked for."""
         self._request = request
         self._hands = hands
+        self._first_kept = first_kept
         self._number = begun.messages
         self._calls: dict[str, asyncio.Future[ToolCall]] = {}
         self._answered: set[str] = set()
@@ -118,12 +126,11 @@ class Mapper:
         self.last = message
         self.usage = plus(self.usage, records.read_usage(message.get("usage")))
         turn_index = self._number - 1
-        progress = Progress(messages=self._number, usage=self.usage)
         await self._hands.emit(
             llm.Assistant(message_id=self._message_id, turn_index=turn_index, message=message),
-            checkpoint=msgspec.to_builtins(progress),
+            checkpoint=self._progress(),
         )
-        if message.get("stopReason") in {"error", "aborted"}:
+        if message.get("stopReason") in UNFINISHED:
             return
         for call in session.calls(message, turn_index):
             announced = self._announced(call.id)
@@ -136,7 +143,7 @@ class Mapper:
         announced = self._calls.get(call_id)
         if call_id in self._answered or announced is None or not announced.done():
             return
-        answer = ToolAnswer(text=session.text(message), is_error=bool(message.get("isError")))
+        answer = ToolAnswer(text=text_of(message), is_error=bool(message.get("isError")))
 
         async def give(*_: object) -> ToolAnswer:
             return answer
@@ -156,20 +163,28 @@ class Mapper:
                 will_retry=record.will_retry,
                 error_message=record.error_message,
                 summary=found.summary or None,
+                first_kept_entry_id=await self._first_kept(found.first_kept_entry_id),
                 tokens_before=found.tokens_before,
                 usage=usage,
-            )
+            ),
+            checkpoint=self._progress(),
         )
 
     async def _tell_retry(self, record: Record) -> None:
         await self._hands.emit(
-            Retrying(  # type: ignore[arg-type]
+            Retrying(
                 attempt=record.attempt,
                 max_attempts=record.max_attempts,
                 delay_ms=round(record.delay_ms),
                 error_message=record.error_message,
             )
         )
+
+    def _progress(self) -> dict[str, Any]:
+        found: dict[str, Any] = msgspec.to_builtins(
+            Progress(messages=self._number, usage=self.usage)
+        )
+        return found
 
     @property
     def _message_id(self) -> str:

@@ -14,6 +14,9 @@ export default function (pi) {
       execute: (id, params, signal) => call(bridge, { id, name, arguments: params }, signal),
     });
   }
+  // pi adds the date and its folder, which is another one each turn: no provider's cache of the
+  // conversation would ever be hit.
+  pi.on("before_agent_start", () => ({ systemPrompt: bridge.systemPrompt }));
   if (bridge.leaveOut) {
     pi.on("context", ({ messages }) => ({
       messages: messages.filter((message) => !isText(message, bridge.leaveOut)),

@@ -66,7 +66,7 @@ class Home:
         if keys:
             self._write(self._secrets[1], keys)
         # pi would read the file that a prompt names, were it given as it is.
-        self._write_text(self.folder / "system.md", profile.config.system_prompt or "")
+        self._write_text(self.folder / "system.md", profile.system_prompt)
         with open(self.session, "xb", opener=_private) as file:  # noqa: PTH123 - Path has no opener
             file.writelines(session)
 
@@ -81,9 +81,8 @@ class Home:
             "--no-builtin-tools", "--extension", str(EXTENSION),
             "--no-extensions", "--no-skills", "--no-prompt-templates", "--no-themes",
             "--no-context-files",
+            "--system-prompt", str(self.folder / "system.md"),
         ]  # fmt: skip
-        if profile.config.system_prompt is not None:
-            found += ["--system-prompt", str(self.folder / "system.md")]
         if install.pi.number >= (1, 0, 0):
             found.append("--no-approve")
         return found

@@ -109,4 +109,4 @@ def _started(pid: int) -> str | None:
         return None
     state, *fields = stat.rpartition(")")[2].split()
     # A zombie has died; only nobody has asked for its ending yet.
-    return None if state == "Z" else fields[_START_TIME - 1]
+    return None if state == "Z" else fields[_START_TIME]

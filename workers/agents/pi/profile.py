@@ -13,6 +13,11 @@ OWN_PROVIDER: Final = "arbe"
 NO_KEY: Final = "none"
 """pi refuses a provider without a key, which a server of one's own may not ask for."""
 
+SYSTEM_PROMPT: Final = (
+    "You are a helpful agent. Use the tools you are given to do what you are asked."
+)
+"""For agents that have none: pi's own speaks of tools and files that are not there."""
+
 Api = Literal[
     "openai-completions", "openai-responses", "anthropic-messages", "google-generative-ai"
 ]
@@ -44,6 +49,11 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Profile({self.provider}/{self.model})"
+
+    @property
+    def system_prompt(self) -> str:
+        """Return the whole of what the model is told beforehand."""
+        return self.config.system_prompt or SYSTEM_PROMPT
 
     @property
     def model_ref(self) -> str:

@@ -16,6 +16,7 @@ import msgspec
 from dispatch import clock, log, pi_install
 from dispatch.config import Settings
 from dispatch.errors import Invalid
+from dispatch.ids import EntryId
 from dispatch.pi_install import Install
 from workers.agents import Hands, ToolAnswer, TurnRequest
 from workers.agents.pi import failures, home, leftovers, process, profile, records, session
@@ -79,7 +80,7 @@ class Turn:
         self._hands = hands
         self._profile = asked
         self._install = install
-        self._mapper = Mapper(request, hands)
+        self._mapper = Mapper(request, hands, self._first_kept)
         self._step = 1
         self._is_asked = False
         self._home: Home | None = None
@@ -133,14 +134,14 @@ class Turn:
 
     async def _conversation(self) -> Conversation:
         """Read what was said so far, after performing what was announced and not done."""
-        first = self._request.entry_id
-        found = session.read(await self._hands.history(), first_entry=first)
+        asked = self._request.entry_id
+        found = session.read(await self._hands.history(), asked=asked)
         if not found.dangling:
             return found
         async with asyncio.TaskGroup() as group:
             for call in found.dangling:
                 group.create_task(self._hands.call_tool(call))
-        return session.read(await self._hands.history(), first_entry=first)
+        return session.read(await self._hands.history(), asked=asked)
 
     async def _start(self, conversation: Conversation) -> Rpc:
         """Start pi and shake hands with it. Raises: Broken, Refused."""
@@ -150,7 +151,7 @@ class Turn:
         await self._bridge.open(place.socket)
         self._leave_out = f"{session.CONTINUE} ({place.token[:8]})"
         lines = session.lines(
-            conversation, session_id=str(request.thread_id), folder=place.work
+            conversation.before, session_id=str(request.thread_id), folder=place.work
         )
         await asyncio.to_thread(
             place.furnish,
@@ -161,6 +162,7 @@ class Turn:
                 "socket": str(place.socket),
                 "token": place.token,
                 "tools": msgspec.to_builtins(request.tools),
+                "systemPrompt": self._profile.system_prompt,
                 "leaveOut": self._leave_out if conversation.prompt is None else "",
             },
         )
@@ -236,6 +238,13 @@ class Turn:
     async def _take_steering(self) -> Sequence[str]:
         self._step += 1
         return await self._hands.take_steering(self._step)
+
+    async def _first_kept(self, kept_id: str | None) -> EntryId | None:
+        if self._home is None:
+            return None
+        return await asyncio.to_thread(
+            session.first_kept, self._home.session, kept_id, await self._hands.history()
+        )
 
     async def _ask_state(self) -> str:
         return await self._rpc.post("get_state") if self._rpc is not None else ""

@@ -5,18 +5,19 @@ file is made anew for each turn and always ends with a line feed (0.73 glues the
 torn line and then loses all).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from workers.agents import HistoryMessage, ToolCall
+from dispatch.ids import EntryId, milliseconds_of
+from dispatch.models.history import UNFINISHED, HistoryMessage, text_of, tool_calls
+from workers.agents import ToolCall
 
 CONTINUE: Final = "Go on."
 """pi goes on only after something a user said; the extension keeps this from the model."""
-INTERRUPTED: Final = "interrupted: the worker was lost; the command may have run"
 
 Json = dict[str, Any]
 
@@ -26,129 +27,133 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
 
     before: tuple[HistoryMessage, ...]
     prompt: str | None
-    """None: the last thing said is a tool's result, the model is to go on from there."""
+    """None: no user spoke last, the model is to go on from there."""
     dangling: tuple[ToolCall, ...]
-    """Tool calls of the last message that have no result yet."""
+    """Announced tool calls that have no result yet."""
 
 
-def read(history: Sequence[HistoryMessage], *, first_entry: str) -> Conversation:
+def read(history: Sequence[HistoryMessage], *, asked: EntryId) -> Conversation:
     """Split a history into what pi is to know and what it is to be asked.
 
-    Args: first_entry: the entry that began this turn; calls after it may still be performed.
+    Args: asked: the entry that asks for this turn; messages after it count as its steps.
     """
     known = list(history)
     prompt = None
     if known and known[-1].role == "user":
-        prompt = text(known.pop().message)
+        prompt = text_of(known.pop().message)
     return Conversation(
-        before=tuple(known), prompt=prompt, dangling=tuple(_dangling(known, first_entry))
+        before=tuple(known), prompt=prompt, dangling=tuple(_dangling(known, asked))
     )
 
 
-def lines(conversation: Conversation, *, session_id: str, folder: Path) -> Iterator[bytes]:
+def lines(before: Sequence[HistoryMessage], *, session_id: str, folder: Path) -> Iterator[bytes]:
     """Yield the session file's lines; `folder` must exist, or pi refuses the file."""
-    yield _line(
-        {
-            "type": "session",
-            "version": 3,
-            "id": session_id,
-            "timestamp": _iso(0),
-            "cwd": str(folder),
-        }
-    )
+    header = {"version": 3, "id": session_id, "timestamp": _iso(0), "cwd": str(folder)}
+    yield _line({"type": "session", **header})
     parent: str | None = None
-    for number, (entry, when) in enumerate(_entries(conversation.before), start=1):
+    first: str | None = None
+    for number, each in enumerate(_in_pis_order(before), start=1):
         identity = f"{number:08x}"
-        if entry["type"] == "compaction":
-            # Nothing before it is kept: what is kept follows it.
-            entry["firstKeptEntryId"] = identity
-        yield _line({**entry, "id": identity, "parentId": parent, "timestamp": _iso(when)})
+        first = first or identity
+        entry = _entry(each, first_kept=first)
+        when = _iso(milliseconds_of(each.entry_id))
+        yield _line({**entry, "id": identity, "parentId": parent, "timestamp": when})
         parent = identity
 
 
 def calls(message: Json, turn_index: int) -> list[ToolCall]:
     """Return the tool calls of an assistant's message, in its order."""
     found: list[ToolCall] = []
-    for part in message.get("content") or ():
-        if isinstance(part, dict) and part.get("type") == "toolCall":
-            arguments = part.get("arguments")
-            found.append(
-                ToolCall(
-                    id=str(part.get("id")),
-                    name=str(part.get("name")),
-                    arguments=arguments if isinstance(arguments, dict) else {},
-                    turn_index=turn_index,
-                )
+    for part in tool_calls(message):
+        given = part.get("arguments")
+        arguments: Json = given if isinstance(given, dict) else {}
+        found.append(
+            ToolCall(
+                id=str(part.get("id")),
+                name=str(part.get("name")),
+                arguments=arguments,
+                turn_index=turn_index,
             )
+        )
     return found
 
 
-def _dangling(known: list[HistoryMessage], first_entry: str) -> Iterator[ToolCall]:
-    begun = next((n for n, each in enumerate(known) if each.entry_id == first_entry), None)
-    turn = known[begun + 1 :] if begun is not None else known
-    answered = {each.message.get("toolCallId") for each in turn if each.role == "toolResult"}
-    own = [each for each in turn if each.role == "assistant"]
-    for number, each in enumerate(own):
-        for call in calls(each.message, number):
-            if call.id not in answered:
-                yield call
+def first_kept(file: Path, kept_id: str | None, history: Iterable[HistoryMessage]) -> EntryId | None:
+    """Return the thread's entry from which on a compaction of pi's left messages as they are.
+
+    pi names an entry of its session file; it is found again in the history by what it says.
+    None: nothing was kept, or what was cannot be found; then the summary alone goes on.
+    Blocking.
+    """
+    if kept_id is None:
+        return None
+    kept = next(_messages_from(file, kept_id), None)
+    if kept is None:
+        return None
+    wanted = _token(kept)
+    found = [each for each in history if _token(each.message) == wanted]
+    return found[-1].entry_id if found else None
 
 
-def _entries(messages: Sequence[HistoryMessage]) -> Iterator[tuple[Json, int]]:
-    """Yield session entries; each call is followed by its result, in the order of the calls."""
-    for index, each in enumerate(messages):
-        when = int(each.message.get("timestamp") or 0)
-        match each.role:
-            case "summary":
-                yield _compaction(each.message), when
-            case "toolResult":
-                # It stands after its call, below.
-                continue
-            case "assistant":
-                yield {"type": "message", "message": each.message}, when
-                for result in _results(each.message, messages[index + 1 :]):
-                    yield {"type": "message", "message": result}, when
-            case _:
-                yield {"type": "message", "message": each.message}, when
+def _messages_from(file: Path, entry_id: str) -> Iterator[Json]:
+    is_kept = False
+    for line in file.read_bytes().split(b"\n"):
+        try:
+            entry = msgspec.json.decode(line, type=Json)
+        except msgspec.DecodeError:
+            continue
+        is_kept = is_kept or entry.get("id") == entry_id
+        message = entry.get("message")
+        if is_kept and isinstance(message, dict) and message.get("role") != "system":
+            if message.get("stopReason") not in UNFINISHED:
+                yield message
 
 
-def _results(message: Json, later: Sequence[HistoryMessage]) -> Iterator[Json]:
-    unclaimed = [each.message for each in _until_next_own(later) if each.role == "toolResult"]
-    for call in calls(message, 0):
-        found = next((each for each in unclaimed if each.get("toolCallId") == call.id), None)
-        if found is not None:
-            unclaimed.remove(found)
-        yield found or {
-            "role": "toolResult",
-            "toolCallId": call.id,
-            "toolName": call.name,
-            "content": [{"type": "text", "text": INTERRUPTED}],
-            "isError": True,
-            "timestamp": message.get("timestamp") or 0,
-        }
+def _token(message: Json) -> tuple[object, ...]:
+    """Return what tells a message from the others, the same in pi's file and on the stream."""
+    match message.get("role"):
+        case "toolResult":
+            return ("toolResult", message.get("toolCallId"))
+        case "assistant":
+            return ("assistant", message.get("timestamp"), text_of(message))
+        case role:
+            return (role, text_of(message))
 
 
-def _until_next_own(later: Sequence[HistoryMessage]) -> Iterator[HistoryMessage]:
-    for each in later:
+def _dangling(known: Sequence[HistoryMessage], asked: EntryId) -> Iterator[ToolCall]:
+    turn_index = 0
+    unanswered: dict[str, ToolCall] = {}
+    for each in known:
         if each.role == "assistant":
-            return
-        yield each
+            for call in calls(each.message, turn_index):
+                unanswered[call.id] = call
+            turn_index += each.entry_id > asked
+        elif each.role == "toolResult":
+            unanswered.pop(str(each.message.get("toolCallId")), None)
+    yield from unanswered.values()
 
 
-def _compaction(message: Json) -> Json:
+def _in_pis_order(before: Sequence[HistoryMessage]) -> list[HistoryMessage]:
+    """Put what a summary left as it was before it, where pi looks for it."""
+    if not before or before[0].role != "summary":
+        return list(before)
+    summary, *rest = before
+    count = next(
+        (n for n, each in enumerate(rest) if each.entry_id > summary.entry_id), len(rest)
+    )
+    return [*rest[:count], summary, *rest[count:]]
+
+
+def _entry(each: HistoryMessage, *, first_kept: str) -> Json:
+    if each.role != "summary":
+        return {"type": "message", "message": each.message}
     return {
         "type": "compaction",
-        "summary": str(message.get("summary") or text(message)),
-        "tokensBefore": int(message.get("tokensBefore") or 0),
+        "summary": str(each.message.get("summary") or ""),
+        # Its own id, when it is the first: then nothing was kept.
+        "firstKeptEntryId": first_kept,
+        "tokensBefore": int(each.message.get("tokensBefore") or 0),
     }
-
-
-def text(message: Json) -> str:
-    """Return the texts of a message as one."""
-    content = message.get("content") or ""
-    if isinstance(content, str):
-        return content
-    return "\n".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
 
 
 def _iso(milliseconds: int) -> str:
