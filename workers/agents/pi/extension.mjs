@@ -17,6 +17,7 @@ export default function (pi) {
   // pi adds the date and its folder, which is another one each turn: no provider's cache of the
   // conversation would ever be hit.
   pi.on("before_agent_start", () => ({ systemPrompt: bridge.systemPrompt }));
+  if (bridge.mindsEnds) mindEnds();
   if (bridge.leaveOut) {
     pi.on("context", ({ messages }) => ({
       messages: messages.filter((message) => !isText(message, bridge.leaveOut)),
@@ -59,4 +60,30 @@ function call(bridge, request, signal) {
       }
     });
   });
+}
+
+// Before 0.84 pi takes a stream that was cut off for a finished answer.
+function mindEnds() {
+  const fetch = globalThis.fetch;
+  globalThis.fetch = async (...request) => {
+    const response = await fetch(...request);
+    const kind = response.headers.get("content-type") ?? "";
+    if (!response.body || !kind.includes("text/event-stream")) return response;
+    const decoder = new TextDecoder("latin1");
+    let last = "";
+    let isWhole = false;
+    const minding = new TransformStream({
+      transform(data, out) {
+        const text = last + decoder.decode(data);
+        isWhole ||= /\[DONE\]|"finish_reason":\s*"/.test(text);
+        last = text.slice(-64);
+        out.enqueue(data);
+      },
+      flush(out) {
+        if (!isWhole) out.error(new Error("terminated: stream ended without finish_reason"));
+      },
+    });
+    const { status, statusText, headers } = response;
+    return new Response(response.body.pipeThrough(minding), { status, statusText, headers });
+  };
 }

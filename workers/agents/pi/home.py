@@ -23,8 +23,10 @@ from workers.agents.pi.profile import Profile
 EXTENSION: Final = Path(__file__).with_name("extension.mjs")
 MAX_SOCKET_PATH: Final = 90
 """Unix socket paths end at 108 bytes on Linux, at 104 on macOS."""
-SETTLED_IN: Final = (0, 80, 4)
-"""Since this version pi says `agent_settled`."""
+SETTLES_SINCE: Final = (0, 80, 4)
+"""The version from which on pi says `agent_settled` …"""
+MINDS_ENDS_SINCE: Final = (0, 84, 0)
+"""… and notices that an answer was cut off."""
 
 _COMPAT: Final[dict[str, Any]] = {
     "supportsDeveloperRole": False,

@@ -88,7 +88,7 @@ class Turn:
         self._bridge: Bridge | None = None
         self._rpc: Rpc | None = None
         self._settlement = Settlement(
-            tells=install.pi.number >= home.SETTLED_IN, ask_state=self._ask_state
+            tells=install.pi.number >= home.SETTLES_SINCE, ask_state=self._ask_state
         )
 
     async def take(self) -> AgentOutcome:
@@ -163,6 +163,8 @@ class Turn:
                 "token": place.token,
                 "tools": msgspec.to_builtins(request.tools),
                 "systemPrompt": self._profile.system_prompt,
+                "mindsEnds": self._install.pi.number < home.MINDS_ENDS_SINCE
+                and self._profile.config.api == "openai-completions",
                 "leaveOut": self._leave_out if conversation.prompt is None else "",
             },
         )
