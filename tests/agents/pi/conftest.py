@@ -73,4 +73,5 @@ def processes() -> list[int]:
 
 def folders() -> list[Path]:
     mine = leftovers._this_worker(os.getpid())
-    return list(Path(tempfile.gettempdir()).glob(f"{leftovers.PREFIX}{mine}-*"))
+    found = Path(tempfile.gettempdir()).glob(f"{leftovers.PREFIX}{mine}-*")
+    return [each for each in found if not each.name.endswith("-cache")]

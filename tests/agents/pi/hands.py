@@ -47,7 +47,6 @@ class ThreadHands:
         self.tool: Perform = echo
         self.checkpoint: dict[str, Any] | None = None
         self.unwritable: Exception | None = None
-        self._now = int(datetime.now(UTC).timestamp() * 1000)
         self._attempt = 0
         self._begin("")
 
@@ -202,7 +201,8 @@ class ThreadHands:
 
     def _add(self, payload: payloads.KnownPayload, *, own: bool = False) -> EntryId:
         number = len(self.entries) + 1
-        entry_id = entry_id_of(f"{self._now}-{number}")
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        entry_id = entry_id_of(f"{now}-{number}")
         writer = f"{self._run_id}:{number}" if own else None
         self.entries.append(Entry(entry_id, payloads.encode(payload), number, writer))
         return entry_id

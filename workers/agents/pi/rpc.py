@@ -16,6 +16,8 @@ from workers.agents.pi.records import Record
 _log = log.get(__name__)
 
 QUEUED_RECORDS: Final = 256
+EXIT_SECONDS: Final = 1.0
+"""Between the end of pi's output, or of its input, and its exit."""
 DIALOGS: Final = frozenset({"select", "confirm", "input", "editor"})
 """Questions of an extension: unanswered, they would hold up pi for ever."""
 
@@ -82,12 +84,11 @@ class Rpc:
         except TimeoutError as error:
             raise Broken(f"pi did not answer '{kind}' within {within_seconds:g} s.") from error
         except OSError as error:
-            raise Broken(self._obituary()) from error
+            raise await self.wait_ended() from error
         finally:
             del self._answers[identity]
         if not answer.done():
-            await self.ended
-            raise Broken(self._obituary())
+            raise await self.wait_ended()
         record = answer.result()
         if record.success is False:
             raise Refused(log.scrub(str(record.error)))
@@ -95,9 +96,10 @@ class Rpc:
 
     async def wait_ended(self) -> Broken:
         """Wait for pi's end and return how it ended; raises what `on_record` raised."""
-        await asyncio.wait({self.ended})
-        self.ended.result()
-        await asyncio.wait({self.process.exited}, timeout=1)
+        ends: set[asyncio.Future[Any]] = {self.ended, self.process.exited}
+        await asyncio.wait(ends, timeout=EXIT_SECONDS)
+        if self.ended.done():
+            self.ended.result()
         return Broken(self._obituary())
 
     async def close(self) -> None:

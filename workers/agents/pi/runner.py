@@ -39,7 +39,9 @@ SETTLE_SECONDS: Final = 2.5
 """An aborted pi settles within 40 ms. With the ladder after it, less than a stopped turn may
 take to unwind."""
 PATIENCE: Final = 1.25
-"""Our own watch over a silent model is this much longer than pi's, which can try again."""
+PATIENCE_SECONDS: Final = 1.5
+"""Our watch over a silent model is longer than pi's own by this factor and these seconds: pi can
+try again. Node's clock for a stalled answer is up to a second late."""
 
 
 async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
@@ -170,7 +172,7 @@ class Turn:
         )
         started = await process.start(
             place.arguments(self._install, self._profile),
-            environment=place.environment(request.run_id),
+            environment=await asyncio.to_thread(place.environment, request.run_id),
             folder=place.work,
         )
         self._rpc = rpc = Rpc(started, self._on_record)
@@ -218,9 +220,10 @@ class Turn:
 
     async def _mute(self, rpc: Rpc) -> None:
         """Return when pi has said nothing for too long while only the model can be the cause."""
-        limit = self._settings.pi_silence_seconds * PATIENCE + self._settings.pi_retry_seconds
+        patience = self._settings.pi_silence_seconds * PATIENCE + PATIENCE_SECONDS
         since = clock.monotonic_seconds()
         while True:
+            limit = patience + self._mapper.pause_seconds
             now = clock.monotonic_seconds()
             if rpc.is_busy or (self._bridge and self._bridge.active_count):
                 since = now

@@ -1,0 +1,372 @@
+"""How turns of the real pi end: cancelled, failed by their provider, killed. Nothing is left."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from dispatch.config import Settings
+from dispatch.errors import Fenced
+from dispatch.payloads import llm
+from dispatch.payloads.signals import Retrying
+from tests.agents.pi import installs, provider as model
+from tests.agents.pi.conftest import KEY, Run, folders, processes
+from tests.agents.pi.hands import ThreadHands, until
+from tests.agents.pi.provider import Provider, Step
+from workers.agents import ToolAnswer, ToolCall
+from workers.agents.pi import leftovers
+from workers.agents.pi.runner import run_with
+from workers.outcomes import Completed, Failed
+from workers.sandboxes import OnOutput
+
+old_and_new = pytest.mark.parametrize("version", [installs.OLD, installs.NEW], indirect=True)
+LS = ("call_ls", "run_command", {"command": "ls"})
+UNWIND_SECONDS = 5.0
+"""What `workers.turn` gives a stopped agent."""
+
+
+async def cancelled(turn: "asyncio.Future[object]") -> float:
+    """Cancel the turn, twice, and return how long it took to end."""
+    began = time.monotonic()
+    turn.cancel()
+    await asyncio.sleep(0.02)
+    turn.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await turn
+    return time.monotonic() - began
+
+
+@old_and_new
+async def test_a_turn_cancelled_in_its_text_shows_how_far_it_came(
+    run: Run, hands: ThreadHands, provider: Provider
+) -> None:
+    provider.steps = [model.stall]
+    hands.ask("Go.")
+    turn = asyncio.ensure_future(run())
+    await until(lambda: bool(hands.chunks("text")))
+
+    assert await cancelled(turn) < UNWIND_SECONDS
+    assert (hands.stops, hands.said) == (["aborted"], ["half an ans"])
+    assert processes() == []
+
+
+@old_and_new
+async def test_a_turn_cancelled_in_a_tool_cancels_the_tool(
+    run: Run, hands: ThreadHands, provider: Provider
+) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def stuck(_call: ToolCall, _: OnOutput) -> ToolAnswer:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    hands.tool = stuck
+    provider.steps = [model.tool_calls(LS)]
+    hands.ask("Go.")
+    turn = asyncio.ensure_future(run())
+    await begun.wait()
+
+    assert await cancelled(turn) < UNWIND_SECONDS
+    assert ended.is_set()
+    assert not hands.of(llm.ToolResult)
+    assert len(provider.requests) == 1
+
+
+@old_and_new
+async def test_a_turn_cancelled_in_a_back_off_ends(
+    run: Run, hands: ThreadHands, provider: Provider
+) -> None:
+    provider.otherwise = model.status(500)
+    hands.ask("Go.")
+    turn = asyncio.ensure_future(run(pi_retry_seconds=30))
+    await until(lambda: bool(hands.of(Retrying)))
+
+    assert await cancelled(turn) < UNWIND_SECONDS
+    assert len(provider.requests) == 1
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.2, 0.4])
+async def test_a_turn_cancelled_while_pi_starts_leaves_nothing(
+    run: Run, hands: ThreadHands, provider: Provider, seconds: float
+) -> None:
+    provider.otherwise = model.hang
+    hands.ask("Go.")
+    turn = asyncio.ensure_future(run())
+    await asyncio.sleep(seconds)
+
+    assert await cancelled(turn) < UNWIND_SECONDS
+
+
+async def test_a_run_that_lost_its_lease_ends_pi_and_raises(
+    run: Run, hands: ThreadHands, provider: Provider
+) -> None:
+    provider.steps = [model.text("Hello.")]
+    hands.ask("Go.")
+    hands.unwritable = Fenced("a-dispatch", answer="GAP")
+
+    with pytest.raises(Fenced):
+        await run()
+
+
+@old_and_new
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param([model.status(500), model.status(503)], id="500"),
+        pytest.param([model.status(429, "slow down", retry_after="1")], id="429"),
+        pytest.param([model.cut], id="cut"),
+        pytest.param([model.missing_finish], id="missing finish"),
+    ],
+)
+async def test_a_passing_failure_is_told_and_tried_again(
+    run: Run, hands: ThreadHands, provider: Provider, steps: list[Step]
+) -> None:
+    provider.steps = [*steps, model.text("At last.")]
+    hands.ask("Go.")
+    outcome = await run()
+
+    assert isinstance(outcome, Completed), outcome
+    assert hands.said[-1] == "At last."
+    assert len(provider.requests) == len(steps) + 1
+    told = hands.of(Retrying)
+    assert [each.attempt for each in told] == list(range(1, len(steps) + 1))
+    assert {each.max_attempts for each in told} == {3}
+    assert all(each.error_message for each in told)
+    assert hands.stops == ["error"] * len(steps) + ["stop"]
+    assert provider.contexts()[-1] == provider.contexts()[0]
+
+
+@old_and_new
+async def test_failed_tries_are_not_told_to_the_model(
+    run: Run, hands: ThreadHands, provider: Provider
+) -> None:
+    provider.steps = [model.cut, model.text("At last."), model.text("Welcome.")]
+    for text in ("Go.", "Thanks."):
+        hands.ask(text)
+        assert isinstance(await run(), Completed)
+
+    assert [each["role"] for each in provider.contexts()[-1]] == ["user", "assistant", "user"]
+
+
+@pytest.mark.parametrize(
+    ("step", "reason", "retryable", "requests"),
+    [
+        pytest.param(model.status(500), "provider_error", True, 2, id="500"),
+        pytest.param(model.status(429, "slow down"), "rate_limited", True, 2, id="429"),
+        pytest.param(model.status(400, "no"), "provider_error", False, 1, id="400"),
+        pytest.param(model.status(401, "no"), "provider_error", False, 1, id="401"),
+        pytest.param(model.cut, "provider_error", True, 2, id="cut"),
+        pytest.param(model.hang, "provider_error", True, 2, id="hang"),
+        pytest.param(model.stall, "provider_error", True, 2, id="stall"),
+    ],
+)
+async def test_a_lasting_failure_ends_the_turn(
+    run: Run, hands: ThreadHands, provider: Provider,
+    step: Step, reason: str, retryable: bool, requests: int,
+) -> None:  # fmt: skip
+    provider.otherwise = step
+    hands.ask("Go.")
+    outcome = await run(pi_retries=1, pi_silence_seconds=0.6)
+
+    assert isinstance(outcome, Failed)
+    assert (outcome.reason, outcome.retryable) == (reason, retryable)
+    assert len(provider.requests) == requests
+    assert set(hands.stops) == {"error"}
+
+
+@pytest.mark.parametrize("version", [installs.OLD], indirect=True)
+async def test_a_model_that_pi_would_wait_for_for_ever_is_given_up(
+    run: Run, hands: ThreadHands, provider: Provider
+) -> None:
+    provider.otherwise = model.stall
+    hands.ask("Go.")
+    outcome = await run(pi_silence_seconds=0.6)
+
+    assert isinstance(outcome, Failed)
+    assert (outcome.reason, outcome.retryable) == ("provider_silent", True)
+    assert hands.said == ["half an ans"]
+
+
+async def test_a_slow_tool_is_not_a_silent_model(
+    run: Run, hands: ThreadHands, provider: Provider
+) -> None:
+    async def slow(_call: ToolCall, _: OnOutput) -> ToolAnswer:
+        await asyncio.sleep(2)
+        return ToolAnswer(text="slow")
+
+    hands.tool = slow
+    provider.steps = [model.tool_calls(LS), model.text("Done.")]
+    hands.ask("Go.")
+    assert isinstance(await run(pi_silence_seconds=0.5), Completed)
+
+
+async def test_an_unreachable_provider_ends_the_turn(run: Run, hands: ThreadHands) -> None:
+    hands.ask("Go.")
+    outcome = await run(config={"baseUrl": "http://127.0.0.1:9/v1"}, pi_retries=1)
+
+    assert isinstance(outcome, Failed)
+    assert (outcome.reason, outcome.retryable) == ("provider_error", True)
+    assert len(hands.of(Retrying)) == 1
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"apiKeyEnv": "NO_SUCH_API_KEY"},
+        {"apiKeyEnv": "ARBE_OPERATOR_API_KEY"},
+        {"apiKeyEnv": "DATABASE_URL"},
+        {"piCommand": "/bin/sh"},
+        {"contextWindow": "large"},
+        {"baseUrl": None},
+    ],
+)
+async def test_a_config_that_cannot_be_used_is_refused(
+    run: Run, hands: ThreadHands, config: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://secret")
+    monkeypatch.setenv("ARBE_OPERATOR_API_KEY", "secret")
+    hands.ask("Go.")
+    outcome = await run(config=config)
+
+    assert isinstance(outcome, Failed)
+    assert (outcome.reason, outcome.retryable) == ("invalid", False)
+    assert "secret" not in outcome.message
+
+
+# --- pi's that misbehave ------------------------------------------------------------------------
+
+
+def pretender(place: Path, script: str) -> str:
+    """Install something that says it is pi."""
+    described = {
+        "name": "@earendil-works/pi-coding-agent",
+        "version": "1.9.0",
+        "bin": {"pi": "cli.js"},
+    }
+    (place / "package.json").write_text(json.dumps(described))
+    (place / "cli.js").write_text(script)
+    return str(place)
+
+
+async def test_a_pi_that_does_not_answer_is_ended_with_all_it_started(
+    run: Run, hands: ThreadHands, tmp_path: Path
+) -> None:
+    stubborn = """
+        process.on("SIGTERM", () => {}); process.stdin.resume(); setInterval(() => {}, 1000);
+        const { spawn } = require("node:child_process");
+        spawn("sleep", ["1000"], { detached: true, stdio: "ignore" }).unref();
+    """
+    hands.ask("Go.")
+    outcome = await run(pi_command=pretender(tmp_path, stubborn), pi_start_seconds=0.7)
+
+    assert isinstance(outcome, Failed)
+    assert (outcome.reason, outcome.retryable) == ("agent_died", True)
+    assert "0.7 s" in outcome.message
+
+
+async def test_the_last_words_of_a_pi_that_cannot_start_are_told(
+    run: Run, hands: ThreadHands, tmp_path: Path
+) -> None:
+    hands.ask("Go.")
+    broken = "console.error('no such flag'); process.exit(1)"
+    outcome = await run(pi_command=pretender(tmp_path, broken))
+
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == "agent_died"
+    assert "exit code 1" in outcome.message
+    assert "no such flag" in outcome.message
+
+
+async def test_a_flood_on_stderr_does_not_stop_pi(
+    run: Run, hands: ThreadHands, provider: Provider, tmp_path: Path, version: str
+) -> None:
+    script = next(installs.folder(version).glob("dist/bundle/cli.js"))
+    chatty = f"""
+        process.stderr.write("x".repeat(5_000_000));
+        import({json.dumps(str(script))});
+    """
+    provider.steps = [model.text("Hello.")]
+    hands.ask("Go.")
+    outcome = await run(pi_command=pretender(tmp_path, chatty))
+
+    assert isinstance(outcome, Completed), outcome
+
+
+# --- workers that die ---------------------------------------------------------------------------
+
+WORKER = """
+import asyncio, sys
+from dispatch.config import Settings
+from tests.agents.pi.hands import ThreadHands
+from workers.agents.pi.runner import run_with
+
+async def main():
+    hands = ThreadHands()
+    hands.ask("Go.")
+    await run_with(
+        Settings(pi_command=sys.argv[1]), hands.request(baseUrl=sys.argv[2]), hands
+    )
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_worker_takes_its_pi_along_and_its_folder_is_swept(
+    provider: Provider, version: str
+) -> None:
+    provider.otherwise = model.hang
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WORKER, str(installs.folder(version)), provider.url
+    )
+    await asyncio.wait_for(provider.asked.wait(), 20)
+    children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+    (pi,) = [int(each) for each in children]
+    assert leftovers.RUN in Path(f"/proc/{pi}/environ").read_text()
+    assert leftovers.sweep() == 0
+    mine = f".{worker.pid}."
+    left = [f for f in Path(tempfile.gettempdir()).glob("arbe-pi-*") if mine in f.name]
+    assert len(left) == 2, "the turn's folder and Node's cache"
+
+    worker.kill()
+    await worker.wait()
+
+    await until(lambda: not Path(f"/proc/{pi}").exists() or _is_zombie(pi))
+    assert leftovers.sweep() >= 2
+    assert not any(each.exists() for each in left)
+
+
+def _is_zombie(pid: int) -> bool:
+    return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+
+
+def test_what_a_dead_worker_started_is_killed_and_others_are_not() -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    namespace = leftovers._namespace()
+    owners = {"dead": f"{namespace}.{gone.pid}.1", "foreign": f"1.{gone.pid}.1"}
+    started = {
+        name: subprocess.Popen(
+            ["sleep", "60"], env={leftovers.OWNER: owner, leftovers.RUN: "r"},
+            start_new_session=True,
+        )
+        for name, owner in owners.items()
+    }  # fmt: skip
+    try:
+        time.sleep(0.05)
+        assert leftovers.sweep() == 1
+        assert started["dead"].wait(5) == -signal.SIGKILL
+        assert started["foreign"].poll() is None
+    finally:
+        for each in started.values():
+            each.kill()
+            each.wait()
