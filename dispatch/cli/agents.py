@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from dispatch.cli import commands, rows
+from dispatch.cli import agent_doctor, commands, exits, rows
 from dispatch.cli.arguments import AgentRef, Yes
 from dispatch.cli.doors import Door
 from dispatch.client.connection import Json, present
@@ -108,3 +108,26 @@ async def delete(door: Door, agent: AgentRef, yes: Yes = False) -> None:  # noqa
     """Remove an agent from the house."""
     await door.client.agents.delete(agent)
     rows.done(door, {"deleted": agent})
+
+
+@commands.command(
+    app,
+    "doctor",
+    examples="""
+    arbe agent doctor
+    arbe agent doctor @coder --json
+    """,
+)
+async def doctor(
+    door: Door,
+    agent: Annotated[
+        str | None, typer.Argument(help="An agent: its config is checked too.", metavar="AGENT")
+    ] = None,
+) -> None:
+    """Check that this machine can run pi agents, and say what to install.
+
+    Call it where the workers run. Exit code 1: something is missing.
+    """
+    code = await agent_doctor.examine(door, agent)
+    if code != exits.OK:
+        raise exits.Ended(code)

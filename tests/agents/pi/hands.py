@@ -1,7 +1,7 @@
 """Hands over one thread's entries in memory; history, ledger and payloads are the real ones."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -155,8 +155,8 @@ class ThreadHands:
 
         return await self._ledger.answer(call, perform or own, on_output)
 
-    async def run_command(self, command: str, on_output: OnOutput) -> Any:
-        raise AssertionError("tools go through call_tool")
+    async def run_command(self, command: str, on_output: OnOutput) -> Any:  # noqa: ARG002
+        raise AssertionError(f"{command}: tools go through call_tool")
 
     def of(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -210,10 +210,5 @@ class ThreadHands:
 
 async def until(condition: Callable[[], bool], *, within_seconds: float = 10.0) -> None:
     async with asyncio.timeout(within_seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for sets no event
             await asyncio.sleep(0.01)
-
-
-async def until_asked(asked: Awaitable[Any]) -> None:
-    async with asyncio.timeout(10):
-        await asked

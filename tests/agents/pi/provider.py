@@ -1,4 +1,4 @@
-"""A scripted provider on loopback: speaks the OpenAI dialect, answers each request by a step."""
+"""A scripted provider on loopback: speaks OpenAI's dialect, each request takes a step."""
 
 import asyncio
 import contextlib
@@ -150,7 +150,11 @@ class Provider:
     def contexts(self) -> list[list[dict[str, Any]]]:
         """What was sent of the conversation, without the system's part."""
         return [
-            [each for each in request["messages"] if each["role"] not in {"system", "developer"}]
+            [
+                each
+                for each in request["messages"]
+                if each["role"] not in {"system", "developer"}
+            ]
             for request in self.requests
         ]
 

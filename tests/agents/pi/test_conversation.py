@@ -10,7 +10,8 @@ import pytest
 
 from dispatch.payloads import llm
 from dispatch.payloads.usage import TokenUsage
-from tests.agents.pi import installs, provider as model
+from tests.agents.pi import installs
+from tests.agents.pi import provider as model
 from tests.agents.pi.conftest import KEY, Run, folders, processes
 from tests.agents.pi.hands import ThreadHands, until
 from tests.agents.pi.provider import Provider
@@ -44,7 +45,10 @@ async def test_three_turns_on_three_processes_are_one_conversation(
     assert hands.said == ["Hello Ada.", "Let me look.", "Two files.", "Goodbye."]
     assert hands.chunks("text") == "".join(hands.said)
     assert hands.chunks("thinking") == "Hm."
-    assert [each.arguments for each in hands.performed] == [{"command": "ls"}, {"command": "id"}]
+    assert [each.arguments for each in hands.performed] == [
+        {"command": "ls"},
+        {"command": "id"},
+    ]
     for before, after in pairwise(provider.contexts()):
         assert after[: len(before)] == before
     last = provider.contexts()[-1]
@@ -247,15 +251,21 @@ async def test_a_very_long_answer_comes_whole(
     assert hands.chunks("text") == answer
 
 
+def told_of(pids: list[int]) -> list[str]:
+    return [
+        Path(f"/proc/{pid}/{name}").read_bytes().decode()
+        for pid in pids
+        for name in ("environ", "cmdline")
+    ]
+
+
 async def test_no_key_can_be_seen_where_commands_run(
     run: Run, hands: ThreadHands, provider: Provider, tmp_path: Path
 ) -> None:
     seen: list[str] = []
 
     async def look(call: ToolCall, _: OnOutput) -> ToolAnswer:
-        for pid in processes():
-            for name in ("environ", "cmdline"):
-                seen.append(Path(f"/proc/{pid}/{name}").read_bytes().decode())
+        seen.extend(told_of(processes()))
         (folder,) = folders()
         assert folder.stat().st_mode & 0o077 == 0
         seen.extend(f.read_text() for f in folder.rglob("*") if f.is_file())

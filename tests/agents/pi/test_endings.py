@@ -1,4 +1,4 @@
-"""How turns of the real pi end: cancelled, failed by their provider, killed. Nothing is left."""
+"""How turns of the real pi end: cancelled, failed, killed. Nothing is left."""
 
 import asyncio
 import json
@@ -11,17 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from dispatch.config import Settings
 from dispatch.errors import Fenced
 from dispatch.payloads import llm
 from dispatch.payloads.signals import Retrying
-from tests.agents.pi import installs, provider as model
-from tests.agents.pi.conftest import KEY, Run, folders, processes
+from tests.agents.pi import installs
+from tests.agents.pi import provider as model
+from tests.agents.pi.conftest import Run, processes
 from tests.agents.pi.hands import ThreadHands, until
 from tests.agents.pi.provider import Provider, Step
 from workers.agents import ToolAnswer, ToolCall
 from workers.agents.pi import leftovers
-from workers.agents.pi.runner import run_with
 from workers.outcomes import Completed, Failed
 from workers.sandboxes import OnOutput
 
@@ -243,7 +242,7 @@ async def test_a_config_that_cannot_be_used_is_refused(
     assert "secret" not in outcome.message
 
 
-# --- pi's that misbehave ------------------------------------------------------------------------
+# --- pi's that misbehave ----------------------------------------------------------------------
 
 
 def pretender(place: Path, script: str) -> str:
@@ -302,7 +301,7 @@ async def test_a_flood_on_stderr_does_not_stop_pi(
     assert isinstance(outcome, Completed), outcome
 
 
-# --- workers that die ---------------------------------------------------------------------------
+# --- workers that die -------------------------------------------------------------------------
 
 WORKER = """
 import asyncio, sys
@@ -329,24 +328,26 @@ async def test_a_killed_worker_takes_its_pi_along_and_its_folder_is_swept(
         sys.executable, "-c", WORKER, str(installs.folder(version)), provider.url
     )
     await asyncio.wait_for(provider.asked.wait(), 20)
-    children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
-    (pi,) = [int(each) for each in children]
-    assert leftovers.RUN in Path(f"/proc/{pi}/environ").read_text()
+    (pi,) = [pid for pid, found in leftovers._marked() if owner_pid(found) == worker.pid]
     assert leftovers.sweep() == 0
-    mine = f".{worker.pid}."
-    left = [f for f in Path(tempfile.gettempdir()).glob("arbe-pi-*") if mine in f.name]
+    left = left_by(worker.pid)
     assert len(left) == 2, "the turn's folder and Node's cache"
 
     worker.kill()
     await worker.wait()
 
-    await until(lambda: not Path(f"/proc/{pi}").exists() or _is_zombie(pi))
+    await until(lambda: leftovers._started(pi) is None)
     assert leftovers.sweep() >= 2
-    assert not any(each.exists() for each in left)
+    assert left_by(worker.pid) == []
 
 
-def _is_zombie(pid: int) -> bool:
-    return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+def owner_pid(marks: dict[str, str]) -> int:
+    return int(marks[leftovers.OWNER].split(".")[1])
+
+
+def left_by(pid: int) -> list[Path]:
+    folders = Path(tempfile.gettempdir()).glob("arbe-pi-*")
+    return [each for each in folders if f".{pid}." in each.name]
 
 
 def test_what_a_dead_worker_started_is_killed_and_others_are_not() -> None:

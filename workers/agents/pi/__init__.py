@@ -1,4 +1,4 @@
-"""The runner `pi`: the real pi coding agent, one process per turn, driven over its RPC protocol.
+"""The runner `pi`: the real pi coding agent, one process per turn, driven over its RPC.
 
     history ─▶ session file ─▶ pi ─▶ events ─▶ stream
                                 └─ tools ─▶ bridge ─▶ hands.call_tool

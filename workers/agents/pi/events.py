@@ -41,9 +41,7 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
 class Mapper:
     """Tells one turn's events to the stream. One event at a time."""
 
-    def __init__(
-        self, request: TurnRequest, hands: Hands, first_kept: FindFirstKept
-    ) -> None:
+    def __init__(self, request: TurnRequest, hands: Hands, first_kept: FindFirstKept) -> None:
         begun = msgspec.convert(request.checkpoint or {}, Progress)
         self.usage = begun.usage
         self.last: dict[str, Any] = {}

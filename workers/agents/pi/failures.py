@@ -1,4 +1,4 @@
-"""What became of a turn, from pi's last message: its words for a provider's failure are text."""
+"""What became of a turn, from pi's last message: which tells failures as text."""
 
 import re
 from typing import Any, Final
@@ -23,9 +23,7 @@ def outcome(last: dict[str, Any], usage: TokenUsage) -> AgentOutcome:
         case "error":
             return provider_failed(str(last.get("errorMessage") or "no reason given"), usage)
         case "aborted":
-            return Failed(
-                reason="agent_error", message="pi aborted its own run.", usage=usage
-            )
+            return Failed(reason="agent_error", message="pi aborted its own run.", usage=usage)
         case None:
             return Failed(
                 reason="agent_error",

@@ -1,4 +1,4 @@
-"""The private folder of one turn: all that a pi reads and writes lies in it, nothing outlives it.
+"""The private folder of one turn: all that a pi reads and writes lies in it, and ends with it.
 
 Promise: only this user may enter it; the key's file is gone once pi has answered. Its name and
 the environment of what runs in it tell whose they are (`leftovers`).
@@ -74,7 +74,7 @@ class Home:
             self._write(self._secrets[1], keys)
         # pi would read the file that a prompt names, were it given as it is.
         self._write_text(self.folder / "system.md", profile.system_prompt)
-        with open(self.session, "xb", opener=_private) as file:  # noqa: PTH123 - Path has no opener
+        with open(self.session, "xb", opener=_private) as file:
             file.writelines(session)
 
     def arguments(self, install: Install, profile: Profile) -> list[str]:
@@ -125,7 +125,7 @@ class Home:
         self._write_text(file, msgspec.json.encode(content).decode())
 
     def _write_text(self, file: Path, text: str) -> None:
-        with open(file, "x", encoding="utf-8", opener=_private) as writing:  # noqa: PTH123
+        with open(file, "x", encoding="utf-8", opener=_private) as writing:
             writing.write(text)
 
 

@@ -114,12 +114,12 @@ class Process:
         finally:
             # Also after an orderly end: whoever is left of the group ends with its leader.
             self.kill()
+            # asyncio tells of an exit after the pipes' end, which comes late when nobody reads
+            # any more, or when a stranger inherited them.
+            self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
             if not await self._is_gone_within(REAP_SECONDS):
                 _log.error("pi.not_reaped", pid=self.pid)
-            self._close_stdin()
             self._draining.cancel()
-            # Or a pipe that a stranger inherited would keep the transport open.
-            self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
 
     async def _is_gone_within(self, seconds: float) -> bool:
         done, _ = await asyncio.wait({self.exited}, timeout=seconds)
@@ -174,7 +174,7 @@ async def start(
 
 
 async def outlasting(task: "asyncio.Task[None]") -> None:
-    """Wait for a task to end although the waiting is cancelled; the cancellation comes after."""
+    """Wait for a task's end although cancelled meanwhile; the cancellation comes after."""
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:

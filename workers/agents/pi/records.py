@@ -12,7 +12,7 @@ from dispatch.payloads.usage import TokenUsage
 
 
 class Delta(msgspec.Struct, frozen=True, rename="camel"):
-    """A piece of a message: `text_delta`, `thinking_delta`, `toolcall_end` …"""
+    """A piece of a message: `text_delta`, `thinking_delta`, `toolcall_end` and others."""
 
     type: str
     content_index: int = 0

@@ -78,9 +78,8 @@ class Rpc:
         try:
             async with asyncio.timeout(within_seconds):
                 await self.process.send({"id": identity, "type": kind, **fields})
-                await asyncio.wait(
-                    {answer, self.ended}, return_when=asyncio.FIRST_COMPLETED
-                )
+                ends: set[asyncio.Future[Any]] = {answer, self.ended}
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError as error:
             raise Broken(f"pi did not answer '{kind}' within {within_seconds:g} s.") from error
         except OSError as error:

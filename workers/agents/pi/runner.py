@@ -40,8 +40,8 @@ SETTLE_SECONDS: Final = 2.5
 take to unwind."""
 PATIENCE: Final = 1.25
 PATIENCE_SECONDS: Final = 1.5
-"""Our watch over a silent model is longer than pi's own by this factor and these seconds: pi can
-try again. Node's clock for a stalled answer is up to a second late."""
+"""Our watch over a silent model is longer than pi's own by this factor and these seconds: pi
+can try again. Node's clock for a stalled answer is up to a second late."""
 
 
 async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
@@ -107,9 +107,7 @@ class Turn:
                 retryable=True,
             )
         except Refused as refused:
-            return Failed(
-                reason="agent_error", message=str(refused), usage=self._mapper.usage
-            )
+            return Failed(reason="agent_error", message=str(refused), usage=self._mapper.usage)
         except asyncio.CancelledError:
             await outlasting(asyncio.create_task(self._abort()))
             raise
@@ -219,7 +217,7 @@ class Turn:
         raise await rpc.wait_ended()
 
     async def _mute(self, rpc: Rpc) -> None:
-        """Return when pi has said nothing for too long while only the model can be the cause."""
+        """Return when pi was silent for too long and only its model can be the cause."""
         patience = self._settings.pi_silence_seconds * PATIENCE + PATIENCE_SECONDS
         since = clock.monotonic_seconds()
         while True:

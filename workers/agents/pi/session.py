@@ -8,7 +8,7 @@ torn line and then loses all).
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -46,7 +46,9 @@ def read(history: Sequence[HistoryMessage], *, asked: EntryId) -> Conversation:
     )
 
 
-def lines(before: Sequence[HistoryMessage], *, session_id: str, folder: Path) -> Iterator[bytes]:
+def lines(
+    before: Sequence[HistoryMessage], *, session_id: str, folder: Path
+) -> Iterator[bytes]:
     """Yield the session file's lines; `folder` must exist, or pi refuses the file."""
     header = {"version": 3, "id": session_id, "timestamp": _iso(0), "cwd": str(folder)}
     yield _line({"type": "session", **header})
@@ -66,7 +68,7 @@ def calls(message: Json, turn_index: int) -> list[ToolCall]:
     found: list[ToolCall] = []
     for part in tool_calls(message):
         given = part.get("arguments")
-        arguments: Json = given if isinstance(given, dict) else {}
+        arguments = cast("Json", given) if isinstance(given, dict) else {}
         found.append(
             ToolCall(
                 id=str(part.get("id")),
@@ -78,7 +80,9 @@ def calls(message: Json, turn_index: int) -> list[ToolCall]:
     return found
 
 
-def first_kept(file: Path, kept_id: str | None, history: Iterable[HistoryMessage]) -> EntryId | None:
+def first_kept(
+    file: Path, kept_id: str | None, history: Iterable[HistoryMessage]
+) -> EntryId | None:
     """Return the thread's entry from which on a compaction of pi's left messages as they are.
 
     pi names an entry of its session file; it is found again in the history by what it says.
@@ -103,10 +107,10 @@ def _messages_from(file: Path, entry_id: str) -> Iterator[Json]:
         except msgspec.DecodeError:
             continue
         is_kept = is_kept or entry.get("id") == entry_id
-        message = entry.get("message")
-        if is_kept and isinstance(message, dict) and message.get("role") != "system":
-            if message.get("stopReason") not in UNFINISHED:
-                yield message
+        message: Json = entry.get("message") or {}
+        is_known = message.get("role", "system") != "system"
+        if is_kept and is_known and message.get("stopReason") not in UNFINISHED:
+            yield message
 
 
 def _token(message: Json) -> tuple[object, ...]:

@@ -1,9 +1,9 @@
 """When pi is done with what it was asked.
 
 Since 0.80.4 it says `agent_settled`. Before, `agent_end` is followed by a retry, a compaction
-or queued messages, and `get_state` calls the back-off of a retry idle; but pi announces those in
-the same instant as `agent_end`, and its output is in order. So after `agent_end` a question is
-sent: what comes before its answer says whether pi goes on.
+or queued messages, and `get_state` calls the back-off of a retry idle; but pi announces those
+in the same instant as `agent_end`, and its output is in order. So after `agent_end` a question
+is sent: what comes before its answer says whether pi goes on.
 """
 
 import asyncio
@@ -54,24 +54,23 @@ class Settlement:
             case "agent_start":
                 self.close()
                 self._barrier, self._is_going_on = None, False
-            case "agent_end":
-                self._barrier = await self._ask_state()
             case "auto_retry_start" | "compaction_start":
                 self._is_going_on = True
-            case "auto_retry_end":
-                self._is_going_on = False
-                if record.success is False:
-                    self._barrier = await self._ask_state()
-            case "compaction_end":
-                self._is_going_on = False
-                if record.will_retry:
-                    self._wait_a_moment()
-                else:
-                    self._barrier = await self._ask_state()
+            case "agent_end":
+                self._barrier = await self._ask_state()
+            case "auto_retry_end" | "compaction_end":
+                await self._go_on(record)
             case "response":
                 self._take_answer(record)
             case _:
                 pass
+
+    async def _go_on(self, record: Record) -> None:
+        self._is_going_on = False
+        if record.type == "compaction_end" and record.will_retry:
+            self._wait_a_moment()
+        elif record.type == "compaction_end" or record.success is False:
+            self._barrier = await self._ask_state()
 
     def _take_answer(self, record: Record) -> None:
         if self._barrier is None or record.id != self._barrier:
