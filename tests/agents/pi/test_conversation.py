@@ -37,9 +37,9 @@ async def test_three_turns_on_three_processes_are_one_conversation(
     ]
     cost = {"cost": {"input": 1, "output": 2, "cacheRead": 0.5}}
     outcomes = []
-    for text in ("Hi, I am Ada.", "What is there? \u2028 /mcp", "Bye."):
+    for text in ("Hi, I am Ada.", "What is there? \u2028", "/mcp bye"):
         hands.ask(text)
-        outcomes.append(await run(config=cost if text == "Bye." else None))
+        outcomes.append(await run(config=cost if text.startswith("/mcp") else None))
 
     assert all(isinstance(each, Completed) for each in outcomes), outcomes
     assert hands.said == ["Hello Ada.", "Let me look.", "Two files.", "Goodbye."]

@@ -79,8 +79,8 @@ class Mapper:
     async def perform(self, call_id: str) -> ToolAnswer:
         """Perform a call that pi makes, once its message stands on the stream."""
         call = await self._announced(call_id)
-        self._answered.add(call_id)
         answer = await self._hands.call_tool(call)
+        self._answered.add(call_id)
         if answer.usage is not None:
             self.usage = plus(self.usage, answer.usage)
         return answer

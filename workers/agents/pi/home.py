@@ -26,8 +26,8 @@ from workers.agents.pi.profile import Profile
 
 EXTENSION: Final = Path(__file__).with_name("extension.mjs")
 _PRIVATE_FOLDER: Final = 0o700
-MAX_SOCKET_PATH: Final = 90
-"""Unix socket paths end at 108 bytes on Linux, at 104 on macOS."""
+MAX_FOLDER_PATH: Final = 80
+"""Unix socket paths end at 108 bytes on Linux, at 104 on macOS; `-xxxxxxxx/bridge` follows."""
 SETTLES_SINCE: Final = (0, 80, 4)
 """The version from which on pi says `agent_settled` …"""
 MINDS_ENDS_SINCE: Final = (0, 84, 0)
@@ -131,10 +131,10 @@ class Home:
 
 def make(run_id: str) -> Home:
     """Make the folder of one turn, where its socket's path is short enough. Blocking."""
-    place = tempfile.gettempdir()
     name = leftovers.folder_name(run_id)
-    if len(place) + len(name) > MAX_SOCKET_PATH - 20:
-        place = "/tmp"  # noqa: S108 - mkdtemp makes a folder that nobody else may enter
+    place, fallback = leftovers.places()
+    if len(str(place / name)) > MAX_FOLDER_PATH:
+        place = fallback
     return Home(Path(tempfile.mkdtemp(prefix=f"{name}-", dir=place)))
 
 

@@ -49,12 +49,21 @@ def sweep() -> int:
     """
     killed = _kill(pid for pid, found in _marked() if _is_gone(found[OWNER]))
     removed = 0
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in _folders():
         named = _FOLDER.fullmatch(folder.name)
         if named is not None and _is_gone(named[1]) and folder.stat().st_uid == os.getuid():
             shutil.rmtree(folder, ignore_errors=True)
             removed += 1
     return killed + removed
+
+
+def places() -> list[Path]:
+    """Return where folders are made: the second when the first's path is too long."""
+    return [Path(tempfile.gettempdir()), Path("/tmp")]  # noqa: S108 - mkdtemp keeps others out
+
+
+def _folders() -> list[Path]:
+    return sorted({folder for place in places() for folder in place.glob(f"{PREFIX}*")})
 
 
 def _kill(pids: Iterator[int]) -> int:

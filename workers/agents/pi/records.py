@@ -51,6 +51,16 @@ class State(msgspec.Struct, frozen=True, rename="camel"):
     pending_message_count: int = 0
 
 
+class Accepted(msgspec.Struct, frozen=True):
+    """The answer to `prompt`, since 0.99."""
+
+    disposition: str = ""
+
+
+HANDLED = Accepted("handled")
+"""No run follows: it was a command to pi."""
+
+
 class Summary(msgspec.Struct, frozen=True, rename="camel"):
     """The result of a compaction."""
 

@@ -62,8 +62,9 @@ async def run_with(settings: Settings, request: TurnRequest, hands: Hands) -> Ag
         )
     except Invalid as problem:
         return Failed(reason=problem.code, message=str(problem))
-    turn = Turn(settings, request, hands, asked, install)
-    return await turn.take()
+    async with _slots(settings.pi_processes):
+        turn = Turn(settings, request, hands, asked, install)
+        return await turn.take()
 
 
 class Turn:
@@ -138,9 +139,13 @@ class Turn:
         found = session.read(await self._hands.history(), asked=asked)
         if not found.dangling:
             return found
-        async with asyncio.TaskGroup() as group:
-            for call in found.dangling:
-                group.create_task(self._hands.call_tool(call))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for call in found.dangling:
+                    group.create_task(self._hands.call_tool(call))
+        except ExceptionGroup as failed:
+            # What hands raise has a meaning to the turn, alone.
+            raise failed.exceptions[0] from failed
         return session.read(await self._hands.history(), asked=asked)
 
     async def _start(self, conversation: Conversation) -> Rpc:
@@ -191,7 +196,9 @@ class Turn:
         """Send a prompt and wait until pi is done with it; a failure, if the model was mute."""
         self._settlement.expect()
         self._is_asked = True
-        await rpc.ask("prompt", message=prompt, within_seconds=ASK_SECONDS)
+        answer = await rpc.ask("prompt", message=prompt, within_seconds=ASK_SECONDS)
+        if msgspec.json.decode(answer.data, type=records.Accepted | None) == records.HANDLED:
+            raise Refused("pi took the text for a command of its own.")
         settled = asyncio.create_task(self._settlement.done.wait())
         mute = asyncio.create_task(self._mute(rpc))
         broken = self._bridge.broken if self._bridge else settled
@@ -286,6 +293,11 @@ class Turn:
         await asyncio.to_thread(leftovers.kill_run, self._request.run_id)
         if self._home is not None:
             await self._home.remove()
+
+
+@lru_cache(maxsize=1)
+def _slots(count: int) -> asyncio.Semaphore:
+    return asyncio.Semaphore(count)
 
 
 @lru_cache(maxsize=1)
