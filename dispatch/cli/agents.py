@@ -1,13 +1,15 @@
 """`arbe agent`: the bots of the house."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from dispatch.cli import agent_doctor, commands, exits, rows
 from dispatch.cli.arguments import AgentRef, Yes
 from dispatch.cli.doors import Door
 from dispatch.client.connection import Json, present
+from dispatch.errors import Invalid
 
 app = commands.noun("Agents: the bots of your house.")
 
@@ -18,6 +20,7 @@ app = commands.noun("Agents: the bots of your house.")
     examples="""
     arbe agent create @demo
     arbe agent create @reviewer --runner demo --trigger-mode mention
+    arbe agent create @coder --runner pi --model gpt-5 --config "$(cat coder.json)"
     """,
 )
 async def create(
@@ -31,12 +34,20 @@ async def create(
         str | None,
         typer.Option("--trigger-mode", help="always, mention or never.", metavar="MODE"),
     ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option("--config", help="What its runner wants to know.", metavar="JSON"),
+    ] = None,
 ) -> None:
     """Make an agent."""
     rows.show(
         door,
         await door.client.agents.create(
-            handle, runner=runner, model=model, trigger_mode=trigger_mode
+            handle,
+            runner=runner,
+            model=model,
+            trigger_mode=trigger_mode,
+            config=_read_config(config),
         ),
     )
 
@@ -82,6 +93,10 @@ async def update(
             metavar="MODE",
         ),
     ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option("--config", help="What its runner wants to know.", metavar="JSON"),
+    ] = None,
 ) -> None:
     """Change an agent; turns already dispatched run as they were born.
 
@@ -92,13 +107,14 @@ async def update(
             "handle": handle.removeprefix("@") if handle else None,
             "runner": runner,
             "triggerMode": trigger_mode,
+            "config": _read_config(config),
         }
     )
     if model is not None:
         changes["model"] = model or None
     if not changes:
         raise typer.BadParameter(
-            "nothing to change: give --handle, --runner, --model or --trigger-mode"
+            "nothing to change: give --handle, --runner, --model, --trigger-mode or --config"
         )
     rows.show(door, await door.client.agents.update(agent, changes))
 
@@ -131,3 +147,13 @@ async def doctor(
     code = await agent_doctor.examine(door, agent)
     if code != exits.OK:
         raise exits.Ended(code)
+
+
+def _read_config(text: str | None) -> dict[str, Any] | None:
+    """Read an option that holds a JSON object. Raises: Invalid, when it does not."""
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise Invalid(f"--config is not a JSON object: {error}.") from error

@@ -15,8 +15,8 @@ from typing import Any, Final
 import msgspec
 
 from dispatch.ids import EntryId
-from dispatch.models.history import UNFINISHED, text_of
 from dispatch.payloads import llm
+from dispatch.payloads.content import UNFINISHED, text_of
 from dispatch.payloads.signals import Retrying
 from dispatch.payloads.usage import Cost, TokenUsage
 from workers.agents import Hands, ToolAnswer, ToolCall, TurnRequest

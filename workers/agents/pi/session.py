@@ -13,7 +13,8 @@ from typing import Any, Final, cast
 import msgspec
 
 from dispatch.ids import EntryId, milliseconds_of
-from dispatch.models.history import UNFINISHED, HistoryMessage, text_of, tool_calls
+from dispatch.models.history import HistoryMessage
+from dispatch.payloads.content import UNFINISHED, text_of, tool_calls
 from workers.agents import ToolCall
 
 CONTINUE: Final = "Go on."
