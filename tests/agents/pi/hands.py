@@ -140,7 +140,7 @@ class ThreadHands:
         found = history(
             self.entries, agent_id=self.agent_id, entry_id=self._entry_id, handles={}
         )
-        self._ledger.read(found)
+        self._ledger.read(found, self._entry_id)
         return found
 
     async def call_tool(

@@ -16,7 +16,7 @@ from dispatch.payloads import llm
 from dispatch.payloads.signals import Retrying
 from tests.agents.pi import installs
 from tests.agents.pi import provider as model
-from tests.agents.pi.conftest import Run, processes
+from tests.agents.pi.conftest import KEY, Run, processes
 from tests.agents.pi.hands import ThreadHands, until
 from tests.agents.pi.provider import Provider, Step
 from workers.agents import ToolAnswer, ToolCall
@@ -196,6 +196,39 @@ async def test_a_model_that_pi_would_wait_for_for_ever_is_given_up(
     assert hands.said == ["half an ans"]
 
 
+@old_and_new
+async def test_a_key_that_a_provider_repeats_is_blanked_out(
+    run: Run, hands: ThreadHands, provider: Provider
+) -> None:
+    provider.otherwise = model.status(401, f"Incorrect API key provided: {KEY}.")
+    hands.ask("Go.")
+    outcome = await run()
+
+    assert isinstance(outcome, Failed)
+    assert "[secret]" in outcome.message
+    assert KEY not in str(hands.events) + outcome.message
+
+
+@old_and_new
+async def test_a_context_that_is_too_long_is_compacted_and_asked_again(
+    run: Run, hands: ThreadHands, provider: Provider
+) -> None:
+    hands.ask("Tell me all. " + "word " * 20_000)
+    provider.steps = [model.text("All. " + "more " * 20_000)]
+    assert isinstance(await run(), Completed)
+    hands.ask("And then?")
+    too_long = "This model's maximum context length is 1000 tokens. Please reduce the length."
+    provider.steps = [model.status(400, too_long), model.text("SUMMARY"), model.text("Then.")]
+    provider.otherwise = model.text("MORE SUMMARY")
+    outcome = await run()
+
+    assert isinstance(outcome, Completed), outcome
+    assert hands.said[-1] in {"Then.", "MORE SUMMARY"}
+    (compaction,) = hands.of(llm.Compaction)
+    assert (compaction.reason, compaction.will_retry) == ("overflow", True)
+    assert "SUMMARY" in str(provider.contexts()[-1])
+
+
 async def test_a_slow_tool_is_not_a_silent_model(
     run: Run, hands: ThreadHands, provider: Provider
 ) -> None:
@@ -227,6 +260,7 @@ async def test_an_unreachable_provider_ends_the_turn(run: Run, hands: ThreadHand
         {"piCommand": "/bin/sh"},
         {"contextWindow": "large"},
         {"baseUrl": None},
+        {"baseUrl": None, "provider": "openai", "apiKeyEnv": None},
     ],
 )
 async def test_a_config_that_cannot_be_used_is_refused(

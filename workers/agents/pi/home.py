@@ -52,7 +52,7 @@ class Home:
         self.session = folder / "session.jsonl"
         self.work = folder / "work"
         self._agent = folder / "agent"
-        self._secrets = (self._agent / "models.json", self._agent / "auth.json")
+        self._models = self._agent / "models.json"
 
     def furnish(
         self,
@@ -67,11 +67,7 @@ class Home:
             folder.mkdir(mode=0o700)
         self._write(self._agent / "settings.json", _settings_of_pi(settings))
         self._write(self.folder / "bridge.json", bridge)
-        models, keys = _models(profile), _keys(profile)
-        if models:
-            self._write(self._secrets[0], models)
-        if keys:
-            self._write(self._secrets[1], keys)
+        self._write(self._models, _models(profile))
         # pi would read the file that a prompt names, were it given as it is.
         self._write_text(self.folder / "system.md", profile.system_prompt)
         with open(self.session, "xb", opener=_private) as file:
@@ -112,10 +108,9 @@ class Home:
             "ARBE_PI_BRIDGE": str(self.folder / "bridge.json"),
         }
 
-    def forget_secrets(self) -> None:
-        """Delete the key's files: pi has read them."""
-        for file in self._secrets:
-            file.unlink(missing_ok=True)
+    def forget_key(self) -> None:
+        """Delete the file with the key: pi has read it."""
+        self._models.unlink(missing_ok=True)
 
     async def remove(self) -> None:
         """Delete the folder with all that is in it."""
@@ -164,7 +159,9 @@ def _private(path: str, flags: int) -> int:
 def _models(profile: Profile) -> dict[str, Any]:
     config = profile.config
     if config.base_url is None:
-        return {}
+        # One that pi knows: nothing is changed but the key.
+        known = {"apiKey": profile.key, "modelOverrides": {profile.model: {}}}
+        return {"providers": {profile.provider: known}}
     cost = {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0, **config.cost}
     model = {
         "id": profile.model,
@@ -184,12 +181,6 @@ def _models(profile: Profile) -> dict[str, Any]:
     if config.api == "openai-completions":
         provider["compat"] = {**_COMPAT, **config.compat}
     return {"providers": {profile.provider: provider}}
-
-
-def _keys(profile: Profile) -> dict[str, Any]:
-    if profile.config.base_url is not None:
-        return {}
-    return {profile.provider: {"type": "api_key", "key": profile.key}}
 
 
 def _settings_of_pi(settings: Settings) -> dict[str, Any]:

@@ -39,8 +39,9 @@ class LineTooLong(Exception):
 class Process:
     """A running pi."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, secret: str) -> None:
         self._process = process
+        self._secret = secret.encode()
         self._stderr = bytearray()
         self.heard_at = clock.monotonic_seconds()
         """When it last wrote anything."""
@@ -78,7 +79,7 @@ class Process:
             self.heard_at = clock.monotonic_seconds()
             *whole, rest = data.split(b"\n")
             for line in whole:
-                yield b"".join([*pending, line]).removesuffix(b"\r")
+                yield self._blank(b"".join([*pending, line]).removesuffix(b"\r"))
                 pending, size = [], 0
             pending.append(rest)
             size += len(rest)
@@ -87,7 +88,8 @@ class Process:
 
     def last_words(self) -> str:
         """Return the end of what it wrote to its log, without secrets."""
-        return log.scrub(self._stderr.decode("utf-8", errors="replace").strip())
+        said = self._blank(bytes(self._stderr)).decode("utf-8", errors="replace")
+        return log.scrub(said.strip())
 
     async def end(self, *, at_once: bool = False) -> None:
         """End it: end of input, SIGTERM, SIGKILL; the whole group. Twice is once.
@@ -121,6 +123,10 @@ class Process:
                 _log.error("pi.not_reaped", pid=self.pid)
             self._draining.cancel()
 
+    def _blank(self, said: bytes) -> bytes:
+        """Blank out the key: a provider that refuses it may repeat it."""
+        return said.replace(self._secret, b"[secret]") if self._secret else said
+
     async def _is_gone_within(self, seconds: float) -> bool:
         done, _ = await asyncio.wait({self.exited}, timeout=seconds)
         return bool(done)
@@ -141,10 +147,15 @@ class Process:
 
 
 async def start(
-    arguments: Sequence[str], *, environment: Mapping[str, str], folder: Path
+    arguments: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    folder: Path,
+    secret: str = "",
 ) -> Process:
     """Start a program; `end` must follow.
 
+    Args: secret: is blanked out of all it writes.
     Promise: a cancellation meanwhile waits for the start and ends what was started.
     Raises: OSError, when it cannot be started.
     """
@@ -165,11 +176,11 @@ async def start(
         )
     )
     try:
-        return Process(await asyncio.shield(starting))
+        return Process(await asyncio.shield(starting), secret)
     except asyncio.CancelledError:
         await asyncio.wait({starting})
         if not starting.cancelled() and starting.exception() is None:
-            await Process(starting.result()).end(at_once=True)
+            await Process(starting.result(), secret).end(at_once=True)
         raise
 
 

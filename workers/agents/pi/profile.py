@@ -51,6 +51,11 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         return f"Profile({self.provider}/{self.model})"
 
     @property
+    def secret(self) -> str:
+        """Return what nobody may see; empty when there is no key."""
+        return "" if self.key == NO_KEY else self.key
+
+    @property
     def system_prompt(self) -> str:
         """Return the whole of what the model is told beforehand."""
         return self.config.system_prompt or SYSTEM_PROMPT
@@ -95,6 +100,11 @@ def _provider_name(config: _Config) -> str:
 def _key(config: _Config, settings: Settings) -> str:
     name = config.api_key_env
     if name is None:
+        if config.base_url is None:
+            raise Invalid(
+                f"The provider '{config.provider}' wants a key.",
+                next_step="Name the worker's variable that holds it: `apiKeyEnv`.",
+            )
         return NO_KEY
     found = settings.provider_key(name)
     if found is None:

@@ -177,10 +177,11 @@ class Turn:
             place.arguments(self._install, self._profile),
             environment=await asyncio.to_thread(place.environment, request.run_id),
             folder=place.work,
+            secret=self._profile.secret,
         )
         self._rpc = rpc = Rpc(started, self._on_record)
         answer = await rpc.ask("get_state", within_seconds=self._settings.pi_start_seconds)
-        place.forget_secrets()
+        place.forget_key()
         self._check(answer)
         await rpc.ask("set_steering_mode", mode="all", within_seconds=ASK_SECONDS)
         return rpc
