@@ -160,7 +160,8 @@ def _models(profile: Profile) -> dict[str, Any]:
     config = profile.config
     if config.base_url is None:
         # One that pi knows: nothing is changed but the key.
-        known = {"apiKey": profile.key, "modelOverrides": {profile.model: {}}}
+        overrides: dict[str, Any] = {profile.model: {}}
+        known = {"apiKey": profile.key, "modelOverrides": overrides}
         return {"providers": {profile.provider: known}}
     cost = {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0, **config.cost}
     model = {
