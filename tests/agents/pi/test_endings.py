@@ -371,7 +371,7 @@ async def test_a_killed_worker_takes_its_pi_along_and_its_folder_is_swept(
     await worker.wait()
 
     await until(lambda: leftovers._started(pi) is None)
-    assert leftovers.sweep() >= 2
+    leftovers.sweep()
     assert left_by(worker.pid) == []
 
 
