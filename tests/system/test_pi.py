@@ -13,9 +13,10 @@ from dispatch.payloads.llm import Assistant, ToolResult
 from dispatch.stores.postgres import agents, engine
 from tests.agents.pi import installs
 from tests.agents.pi import provider as model
+from tests.agents.pi.hands import until
 from tests.agents.pi.provider import Provider
 from tests.system.houses import Casa
-from tests.system.processes import Processes, wait_until
+from tests.system.processes import Processes
 
 COMPLETED = "signal.dispatch.completed"
 CANCELLED = "signal.dispatch.cancelled"
@@ -72,7 +73,7 @@ async def test_three_turns_survive_workers_killed_between_and_within_them(
     worker = processes.start_worker(**environment)
     await pi_casa.post(thread_id, "What does it say?")
     await pi_casa.wait(thread_id, lambda types: "pi.tool_result" in types)
-    wait_until(lambda: len(provider.requests) == 3)
+    await until(lambda: len(provider.requests) == 3, within_seconds=30)
     processes.end(worker, by=signal.SIGKILL)
 
     processes.start_worker(**environment)
@@ -109,7 +110,7 @@ async def test_a_drained_workers_turn_goes_on_elsewhere(
     thread_id = await pi_casa.dm()
     await pi_casa.post(thread_id, "What does it say?")
     await pi_casa.wait(thread_id, lambda types: "pi.tool_result" in types)
-    wait_until(lambda: len(provider.requests) == 2)
+    await until(lambda: len(provider.requests) == 2, within_seconds=30)
     assert processes.end(worker, by=signal.SIGTERM) == 0
 
     processes.start_worker(**environment)
