@@ -22,6 +22,7 @@ from dispatch.ids import ThreadId, WorkerId
 from dispatch.operations.record import Record
 from dispatch.streams import lanes
 from workers import leaving
+from workers.agents.pi import leftovers
 from workers.ear import Ear
 from workers.heartbeat import Heartbeats
 from workers.leaving import Leaving
@@ -37,6 +38,17 @@ _SETTLE_SECONDS: Final = 2.0
 def new_worker_id() -> WorkerId:
     """Name this process; never the same twice, also after a restart with the same pid."""
     return WorkerId(f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(3)}")
+
+
+async def _clear_after_the_dead() -> None:
+    """End what agents' processes left of workers of this machine that were killed."""
+    try:
+        count = await asyncio.to_thread(leftovers.sweep)
+    except OSError as problem:
+        _log.warning("leftovers.not_swept", cause=str(problem))
+        return
+    if count:
+        _log.info("leftovers.swept", count=count)
 
 
 class Process:
@@ -124,6 +136,7 @@ class Process:
         for sweep in (redeliver.sweep, reconcile.sweep, cancellations.sweep):
             self._in_background(self._keep(sweep))
         self._in_background(self._release_workspaces())
+        self._in_background(_clear_after_the_dead())
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
