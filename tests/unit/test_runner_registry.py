@@ -31,7 +31,7 @@ def test_an_unknown_runner_is_refused_with_what_there_is(offer) -> None:
         registry.find("nobody")
 
     assert "'nobody'" in refusal.value.what
-    assert "demo, mine" in refusal.value.next_step
+    assert "demo, langgraph, llamaindex, mine" in refusal.value.next_step
 
 
 def test_an_installed_package_may_offer_a_runner(offer) -> None:

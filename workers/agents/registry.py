@@ -9,16 +9,24 @@ A package offers a runner by the entry point group `arbe.runners`:
 import importlib
 from importlib import metadata
 from types import MappingProxyType
-from typing import Final, cast
+from typing import Final
 
 from dispatch.errors import Invalid
 from workers.agents import Runner
 
 ENTRY_POINT_GROUP: Final = "arbe.runners"
 BUILT_IN: Final = MappingProxyType[str, str](
-    {"demo": "workers.agents.demo", "pi": "workers.agents.pi.runner"}
+    {
+        "demo": "workers.agents.demo",
+        "pi": "workers.agents.pi.runner",
+        "langgraph": "workers.agents.langgraph",
+        "llamaindex": "workers.agents.llamaindex",
+        "pydantic-ai": "workers.agents.pydantic_ai",
+        "python": "workers.agents.python",
+    }
 )
-"""The modules whose `run` they are, imported on first use: some need an extra's libraries."""
+"""The modules whose `run` they are, imported at their first use: frameworks take seconds, and
+each is an extra of the same name (`arbe-dispatch[langgraph]`) that need not be installed."""
 
 
 def find(runner: str) -> Runner:
@@ -30,7 +38,7 @@ def find(runner: str) -> Runner:
     """
     built_in = BUILT_IN.get(runner)
     if built_in is not None:
-        return cast("Runner", importlib.import_module(built_in).run)
+        return _built_in(runner, built_in)
     offers = list(metadata.entry_points(group=ENTRY_POINT_GROUP, name=runner))
     if not offers:
         raise Invalid(f"No runner '{runner}' on this worker.", next_step=_what_there_is())
@@ -40,6 +48,20 @@ def find(runner: str) -> Runner:
             next_step="Uninstall all but one of them from the worker's environment.",
         )
     return _load(offers[0])
+
+
+def _built_in(runner: str, module_name: str) -> Runner:
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").startswith("workers."):
+            raise
+        raise Invalid(
+            f"Runner '{runner}' needs `{missing.name}`, which this worker has not.",
+            next_step=f"Install it where the workers run: pip install 'arbe-dispatch[{runner}]'.",
+        ) from missing
+    found: Runner = module.run
+    return found
 
 
 def _load(offer: metadata.EntryPoint) -> Runner:

@@ -1,0 +1,47 @@
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from dispatch.config import Settings
+from tests.agents import model as models
+from tests.agents.doubles import DOUBLES, Double
+from tests.agents.model import Model
+from tests.agents.stage import Stage, a_stage
+from tests.system.houses import Casa, found_casa
+
+
+@pytest_asyncio.fixture
+async def casa(settings: Settings, tmp_path: Path) -> AsyncIterator[Casa]:
+    """A fresh house on the session's servers, its workspaces in a folder of its own."""
+    local = settings.model_copy(update={"workspace_root": str(tmp_path)})
+    async with found_casa(local) as made:
+        yield made
+
+
+@pytest.fixture
+def model() -> Model:
+    return models.fresh()
+
+
+@pytest.fixture(params=DOUBLES, ids=str)
+def double(request: pytest.FixtureRequest) -> Double:
+    return request.param
+
+
+@pytest.fixture
+def needs(double: Double) -> Callable[..., None]:
+    """Skip what a runner cannot do by its nature."""
+
+    def need(*words: str) -> None:
+        missing = double.lacks & set(words)
+        if missing:
+            pytest.skip(f"{double} has no {', '.join(sorted(missing))}")
+
+    return need
+
+
+@pytest_asyncio.fixture
+async def stage(casa: Casa, double: Double, model: Model) -> Stage:
+    return await a_stage(casa, double, model)
