@@ -1,8 +1,10 @@
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import structlog
 
 from dispatch.config import Settings
 from tests.agents import model as models
@@ -18,6 +20,16 @@ async def casa(settings: Settings, tmp_path: Path) -> AsyncIterator[Casa]:
     local = settings.model_copy(update={"workspace_root": str(tmp_path)})
     async with found_casa(local) as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Agents break down here by the dozen; a pretty traceback of each takes seconds."""
+    talkative = structlog.get_config()
+    silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    structlog.configure(wrapper_class=silent)
+    yield
+    structlog.configure(**talkative)
 
 
 @pytest.fixture

@@ -147,14 +147,7 @@ async def _settle(run: AgentRun[Any, Any], node: Any, told: Telling) -> None:
             answer = ToolAnswer(
                 text=part.model_response_str(), is_error=part.outcome != "success"
             )
-            await told.answer(part.tool_call_id, _saying(answer))
-
-
-def _saying(answer: ToolAnswer) -> Any:
-    async def say(_call: ToolCall, _on_output: OnOutput) -> ToolAnswer:
-        return answer
-
-    return say
+            await told.answer(part.tool_call_id, telling.saying(answer))
 
 
 class _Recorded(AbstractCapability[Any]):

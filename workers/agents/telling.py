@@ -5,7 +5,7 @@ attempt goes on after it, from the thread's history. Not guaranteed: usage of me
 earlier attempt never finished; nobody wrote it down.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -16,6 +16,7 @@ from dispatch.models.history import HistoryMessage, tool_calls
 from dispatch.payloads import llm
 from dispatch.payloads.usage import TokenUsage
 from workers.agents import Hands, Perform, ToolAnswer, ToolCall, TurnRequest
+from workers.sandboxes import OnOutput
 
 StopReason = Literal["stop", "length", "toolUse", "error"]
 Part = dict[str, Any]
@@ -31,16 +32,20 @@ class Telling:
         self._request = request
         self._hands = hands
         self._api = api
-        self._number = 1
-        self._begun: list[str] = []
+        self._number = 0
+        self._begun: dict[str, tuple[str, list[str]]] = {}
+        """Messages that are being made: by key, their id and what was shown of them."""
         self._calls: dict[str, ToolCall] = {}
+        self._answered: set[str] = set()
 
     def take_up(self, history: Sequence[HistoryMessage]) -> None:
         """Count what earlier attempts of this turn finished."""
         for each in since(history, self._request.entry_id):
             if each.role == "assistant":
-                self._note_calls(each.message)
+                self._note_calls(each.message, self.turn_index)
                 self.turn_index += 1
+            elif each.role == "toolResult":
+                self._answered.add(each.message["toolCallId"])
             self.use(_usage_in(each.message))
 
     def use(self, usage: TokenUsage | None) -> None:
@@ -49,17 +54,26 @@ class Telling:
             self.usage = plus(self.usage, usage)
 
     async def stream(
-        self, delta: str, *, kind: Literal["text", "thinking"] = "text", content_index: int = 0
+        self,
+        delta: str,
+        *,
+        kind: Literal["text", "thinking"] = "text",
+        content_index: int = 0,
+        key: str = "",
     ) -> None:
-        """Show a piece of the message that is being made."""
+        """Show a piece of the message that is being made.
+
+        Args: key: tells messages apart that are made at the same time.
+        """
         if not delta:
             return
+        message_id, shown = self._begin(key)
         if kind == "text":
-            self._begun.append(delta)
+            shown.append(delta)
         await self._hands.emit(
             llm.Chunk(
                 kind=kind,
-                message_id=self._message_id,
+                message_id=message_id,
                 content_index=content_index,
                 delta=delta,
             )
@@ -75,6 +89,7 @@ class Telling:
         response_id: str | None = None,
         checkpoint: dict[str, Any] | None = None,
         is_checkpoint: bool = True,
+        key: str = "",
     ) -> None:
         """Emit a message whole: with what it asks of tools, before anything of it is done.
 
@@ -84,19 +99,16 @@ class Telling:
         message = self._message(
             content, usage=usage, model=model, response_id=response_id
         ) | {"stopReason": stop_reason or ("toolUse" if calls else "stop")}
-        self._note_calls(message)
-        await self._emit(message, checkpoint=(checkpoint or {}) if is_checkpoint else None)
+        await self._emit(message, key, checkpoint=(checkpoint or {}) if is_checkpoint else None)
         self.use(usage)
 
     async def break_off(self, problem: str) -> None:
-        """End a message in the middle, if one was begun: for people, models never see it."""
-        if not self._begun:
-            return
-        content = [text("".join(self._begun))]
-        message = self._message(content, usage=TokenUsage(), model=None, response_id=None)
-        await self._emit(
-            message | {"stopReason": "error", "errorMessage": problem}, checkpoint=None
-        )
+        """End the messages that were begun, for people: models never see them."""
+        for key, (_, shown) in list(self._begun.items()):
+            content = [text("".join(shown))]
+            message = self._message(content, usage=TokenUsage(), model=None, response_id=None)
+            message |= {"stopReason": "error", "errorMessage": problem}
+            await self._emit(message, key, checkpoint=None)
 
     async def answer(self, call_id: str, perform: Perform | None) -> ToolAnswer:
         """Answer a call that was told, through the ledger, and count what it used.
@@ -104,29 +116,41 @@ class Telling:
         Args: perform: None: the worker's own tool of that name does it.
         """
         answer = await self._hands.call_tool(self._calls[call_id], perform)
-        self.use(answer.usage)
+        if call_id not in self._answered:
+            self._answered.add(call_id)
+            self.use(answer.usage)
         return answer
 
     def call_of(self, call_id: str) -> ToolCall | None:
         """Return a call that was told in this turn, if there is one of that id."""
         return self._calls.get(call_id)
 
-    def calls_of(self, name: str) -> list[ToolCall]:
-        """Return the calls of one tool, in the order they were told."""
-        return [call for call in self._calls.values() if call.name == name]
+    def open_call(self, name: str, arguments: Mapping[str, Any]) -> ToolCall | None:
+        """Return the first unanswered call of this tool with these arguments."""
+        wanted = plain(arguments)
+        for call in self.open_calls():
+            if call.name == name and call.arguments == wanted:
+                return call
+        return None
 
-    def _note_calls(self, message: dict[str, Any]) -> None:
+    def open_calls(self) -> list[ToolCall]:
+        """Return the calls of this turn that nobody has answered."""
+        return [call for call in self._calls.values() if call.id not in self._answered]
+
+    def _begin(self, key: str) -> tuple[str, list[str]]:
+        if key not in self._begun:
+            self._number += 1
+            self._begun[key] = (self._request.message_id(self._number), [])
+        return self._begun[key]
+
+    def _note_calls(self, message: dict[str, Any], turn_index: int) -> None:
         for call in tool_calls(message):
             self._calls[call["id"]] = ToolCall(
                 id=call["id"],
                 name=call["name"],
                 arguments=call["arguments"],
-                turn_index=self.turn_index,
+                turn_index=turn_index,
             )
-
-    @property
-    def _message_id(self) -> str:
-        return self._request.message_id(self._number)
 
     def _message(
         self,
@@ -148,17 +172,25 @@ class Telling:
         return message if response_id is None else message | {"responseId": response_id}
 
     async def _emit(
-        self, message: dict[str, Any], *, checkpoint: dict[str, Any] | None
+        self, message: dict[str, Any], key: str, *, checkpoint: dict[str, Any] | None
     ) -> None:
+        message_id, _ = self._begin(key)
+        del self._begun[key]
+        turn_index, self.turn_index = self.turn_index, self.turn_index + 1
+        self._note_calls(message, turn_index)
         await self._hands.emit(
-            llm.Assistant(
-                message_id=self._message_id, turn_index=self.turn_index, message=message
-            ),
+            llm.Assistant(message_id=message_id, turn_index=turn_index, message=message),
             checkpoint=checkpoint,
         )
-        self.turn_index += 1
-        self._number += 1
-        self._begun = []
+
+
+def saying(answer: ToolAnswer) -> Perform:
+    """Return what answers a call with an answer that is there already."""
+
+    async def say(_call: ToolCall, _on_output: OnOutput) -> ToolAnswer:
+        return answer
+
+    return say
 
 
 def since(history: Sequence[HistoryMessage], entry_id: EntryId) -> list[HistoryMessage]:
