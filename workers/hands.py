@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import SecretStr
+
 from dispatch import payloads
 from dispatch.errors import Invalid, SandboxDied
 from dispatch.models import policies
@@ -45,6 +47,11 @@ class TurnHands:
         self._has_read = False
         """The ledger knows what an earlier attempt left on the stream."""
         self._sandbox = ThreadSandbox(record, request.thread_id)
+
+    @property
+    def database_url(self) -> SecretStr:
+        """Return the worker's Postgres."""
+        return self._settings.database_url
 
     async def emit(
         self, payload: AgentPayload, *, checkpoint: dict[str, Any] | None = None

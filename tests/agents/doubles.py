@@ -50,5 +50,6 @@ DOUBLES = (
         {"callable": "tests.agents.python_double:agent", "repeatable": True},
         lacks=frozenset({OWN_TOOL}),
     ),
+    Double("langgraph", {"graph": "tests.agents.langgraph_double:graph"}),
     Double("pydantic-ai", {"agent": "tests.agents.pydantic_ai_double:agent"}),
 )

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from dispatch import ids
 from dispatch.config import Settings
 from dispatch.ids import AgentId, DispatchId, HouseId, RunId, ThreadId
@@ -31,6 +33,10 @@ class RecordingHands:
         self._place = Place(id=ids.uuid7(), limits=limits(settings, recipes.LOCAL))
         self._command_seconds = command_seconds
         self._ledger = Ledger(self.emit, max_text_bytes=2000)
+
+    @property
+    def database_url(self) -> SecretStr:
+        return SecretStr("")
 
     async def emit(
         self, payload: AgentPayload, *, checkpoint: dict[str, Any] | None = None

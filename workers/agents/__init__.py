@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
+from pydantic import SecretStr
 
 from dispatch.ids import DispatchId, EntryId, RunId, ThreadId
 from dispatch.models.history import HistoryMessage
@@ -84,6 +85,11 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 class Hands(Protocol):
     """All that an agent may do to the world outside."""
+
+    @property
+    def database_url(self) -> SecretStr:
+        """Return the worker's Postgres, for a framework that keeps its state there."""
+        ...
 
     async def emit(
         self, payload: AgentPayload, *, checkpoint: dict[str, Any] | None = None

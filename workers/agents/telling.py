@@ -6,7 +6,7 @@ earlier attempt never finished; nobody wrote it down.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -18,6 +18,7 @@ from dispatch.payloads.usage import TokenUsage
 from workers.agents import Hands, Perform, ToolAnswer, ToolCall, TurnRequest
 from workers.sandboxes import OnOutput
 
+NOTHING: Final = TokenUsage()
 StopReason = Literal["stop", "length", "toolUse", "error"]
 Part = dict[str, Any]
 
