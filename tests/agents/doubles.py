@@ -51,5 +51,6 @@ DOUBLES = (
         lacks=frozenset({OWN_TOOL}),
     ),
     Double("langgraph", {"graph": "tests.agents.langgraph_double:graph"}),
+    Double("llamaindex", {"agent": "tests.agents.llamaindex_double:agent"}),
     Double("pydantic-ai", {"agent": "tests.agents.pydantic_ai_double:agent"}),
 )
