@@ -43,7 +43,9 @@ class ScriptedChatModel(BaseChatModel):
         if reply.error:
             raise ModelBroke(reply.error)
         chunks = [
-            tool_call_chunk(name=call.name, args=json.dumps(call.arguments), id=call.id, index=n)
+            tool_call_chunk(
+                name=call.name, args=json.dumps(call.arguments), id=call.id, index=n
+            )
             for n, call in enumerate(reply.calls)
         ]
         used = UsageMetadata(input_tokens=7, output_tokens=3, total_tokens=10)

@@ -3,8 +3,15 @@
 import json
 
 from pydantic_ai import Agent
-from pydantic_ai.messages import ModelMessage, ModelRequest, TextPart, ToolCallPart
-from pydantic_ai.messages import SystemPromptPart, ToolReturnPart, UserPromptPart
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    SystemPromptPart,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
 from tests.agents.model import MODEL, ModelBroke, Said

@@ -8,14 +8,16 @@ from workers.agents.python import Turn
 ROLES = {"toolResult": "tool", "summary": "user"}
 
 
-async def agent(turn: Turn):
+async def agent(turn: Turn):  # noqa: C901  # the whole of an agent, as a user writes it
     """Ask the model until it calls no tool any more."""
     for call in turn.open_calls:
         await turn.answer(call)
     while True:
         await turn.steering()
         history = await turn.hands.history()
-        asked = [Said(ROLES.get(each.role, each.role), text_of(each.message)) for each in history]
+        asked = [
+            Said(ROLES.get(each.role, each.role), text_of(each.message)) for each in history
+        ]
         reply = MODEL.next(asked, {tool.name for tool in turn.tools})
         for number, piece in enumerate(reply.pieces):
             yield piece

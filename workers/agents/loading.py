@@ -25,7 +25,7 @@ async def load(request: TurnRequest, key: str) -> Any:
     path = request.agent.config.get(key)
     if not isinstance(path, str) or path.count(":") != 1:
         raise Invalid(
-            f"The agent's config needs `{key}`: \"package.module:attribute\".",
+            f'The agent\'s config needs `{key}`: "package.module:attribute".',
             next_step="It must be importable where the workers run.",
         )
     # An import may take seconds and must not hold up the other turns.

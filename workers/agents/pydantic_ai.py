@@ -8,7 +8,7 @@ offered beside them.
 import inspect
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from pydantic_ai import Agent, ModelRetry, Tool, UsageLimits
 from pydantic_ai.capabilities import AbstractCapability, ReinjectSystemPrompt
@@ -51,12 +51,7 @@ async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
 
 
 async def _take(request: TurnRequest, hands: Hands, told: Telling) -> None:
-    agent = await loading.load(request, "agent")
-    if not isinstance(agent, Agent):
-        agent = agent()
-        agent = await agent if inspect.isawaitable(agent) else agent
-    if not isinstance(agent, Agent):
-        raise Invalid("The agent's `agent` is no pydantic_ai.Agent and makes none.")
+    agent = await _made(request)
     await hands.take_steering(1)
     history = await hands.history()
     told.take_up(history)
@@ -73,26 +68,43 @@ async def _take(request: TurnRequest, hands: Hands, told: Telling) -> None:
         await _walk(run, hands, told)
 
 
+async def _made(request: TurnRequest) -> Any:
+    found = await loading.load(request, "agent")
+    if not isinstance(found, Agent) and callable(found):
+        found = found()
+        found = await found if inspect.isawaitable(found) else found
+    if not isinstance(found, Agent):
+        raise Invalid("The agent's `agent` is no pydantic_ai.Agent and makes none.")
+    return cast("Any", found)
+
+
 async def _walk(run: AgentRun[Any, Any], hands: Hands, told: Telling) -> None:
     node: Any = run.next_node
     first = True
     while not isinstance(node, End):
         if Agent.is_model_request_node(node):
-            steering = [] if first else await hands.take_steering(told.turn_index + 1)
+            if not first:
+                steering = await hands.take_steering(told.turn_index + 1)
+                said = [UserPromptPart(each) for each in steering]
+                node.request = replace(node.request, parts=[*node.request.parts, *said])
             first = False
-            said = [UserPromptPart(each) for each in steering]
-            node.request = replace(node.request, parts=[*node.request.parts, *said])
-            async with node.stream(run.ctx) as events:
-                async for event in events:
-                    await _stream(told, event)
-            node = await run.next(node)
-            if Agent.is_call_tools_node(node):
-                await _finish(told, node.model_response)
+            node = await _ask(run, node, told)
         else:
             acted = Agent.is_call_tools_node(node)
             node = await run.next(node)
             if acted:
                 await _settle(run, node, told)
+
+
+async def _ask(run: AgentRun[Any, Any], node: Any, told: Telling) -> Any:
+    """Let the model answer; its message stands on the stream on return."""
+    async with node.stream(run.ctx) as events:
+        async for event in events:
+            await _stream(told, event)
+    after: Any = await run.next(node)
+    if Agent.is_call_tools_node(after):
+        await _finish(told, after.model_response)
+    return after
 
 
 async def _stream(told: Telling, event: Any) -> None:
@@ -251,5 +263,3 @@ def _request_part(each: HistoryMessage) -> ModelRequestPart:
     if each.role == "summary":
         return UserPromptPart(f"[Summary of what was said before]\n{each.message['summary']}")
     return UserPromptPart(text_of(each.message))
-
-

@@ -1,5 +1,6 @@
-'''Runs plain Python: config `callable` = "package.module:attribute", an async function of one
-argument, or an async generator.
+"""Runs plain Python: config `callable` = "package.module:attribute".
+
+That names an async function of one argument, or an async generator:
 
     async def agent(turn):
         yield "You said: "
@@ -14,7 +15,7 @@ returns is the message.
 Not guaranteed: going on after a crash. A function that can (it looks at `turn.history` or
 `turn.checkpoint`) says so with `"repeatable": true` in the agent's config: then each message is
 a checkpoint, and the function is called again, with all that was finished in `turn.history`.
-'''
+"""
 
 import inspect
 from collections.abc import AsyncIterator, Sequence

@@ -58,7 +58,7 @@ def _built_in(runner: str, module_name: str) -> Runner:
             raise
         raise Invalid(
             f"Runner '{runner}' needs `{missing.name}`, which this worker has not.",
-            next_step=f"Install it where the workers run: pip install 'arbe-dispatch[{runner}]'.",
+            next_step=f"Where the workers run: pip install 'arbe-dispatch[{runner}]'.",
         ) from missing
     found: Runner = module.run
     return found

@@ -97,9 +97,9 @@ class Telling:
         Args: is_checkpoint: another attempt goes on after this message, given `checkpoint`.
         """
         calls = [part for part in content if part["type"] == "toolCall"]
-        message = self._message(
-            content, usage=usage, model=model, response_id=response_id
-        ) | {"stopReason": stop_reason or ("toolUse" if calls else "stop")}
+        message = self._message(content, usage=usage, model=model, response_id=response_id) | {
+            "stopReason": stop_reason or ("toolUse" if calls else "stop")
+        }
         await self._emit(message, key, checkpoint=(checkpoint or {}) if is_checkpoint else None)
         self.use(usage)
 

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 import psycopg
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -51,11 +51,12 @@ async def _opened(database_url: str) -> _Pool:
     url = database_url.replace("postgresql+psycopg://", "postgresql://", 1)
     pool: _Pool = AsyncConnectionPool(
         url,
+        connection_class=AsyncConnection[DictRow],
         min_size=0,
         max_size=_MAX_CONNECTIONS,
         timeout=_WAIT_SECONDS,
         open=False,
-        check=AsyncConnectionPool.check_connection,
+        check=cast("Any", AsyncConnectionPool).check_connection,
         kwargs={
             "autocommit": True,
             "prepare_threshold": 0,
@@ -89,21 +90,22 @@ async def _set_up(pool: _Pool) -> None:
     async with pool.connection() as connection:
         if await _is_set_up(connection):
             return
-        while not await _one(connection, f"select pg_try_advisory_lock({_LOCK})"):
+        lock = f"select pg_try_advisory_lock({_LOCK})"
+        while not await _one(connection, lock):  # noqa: ASYNC110  # another process has it
             await asyncio.sleep(_LOCK_SECONDS)
         try:
             if not await _one(connection, f"select to_regnamespace('{SCHEMA}')"):
-                await connection.execute(f"create schema {SCHEMA}")
+                await connection.execute(sql.SQL(f"create schema {SCHEMA}"))
             await AsyncPostgresSaver(cast("Any", connection)).setup()
         finally:
-            await connection.execute(f"select pg_advisory_unlock({_LOCK})")
+            await _one(connection, f"select pg_advisory_unlock({_LOCK})")
 
 
 async def _is_set_up(connection: AsyncConnection[DictRow]) -> bool:
     if not await _one(connection, f"select to_regclass('{SCHEMA}.checkpoint_migrations')"):
         return False
     version = await _one(connection, "select max(v) from checkpoint_migrations")
-    return version == len(AsyncPostgresSaver.MIGRATIONS) - 1
+    return bool(version == len(AsyncPostgresSaver.MIGRATIONS) - 1)
 
 
 async def _one(connection: AsyncConnection[DictRow], query: str) -> Any:

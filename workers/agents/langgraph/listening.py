@@ -7,7 +7,7 @@ has it; what they use is counted.
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackHandler
@@ -77,11 +77,9 @@ class Listener(AsyncCallbackHandler):
         for message in _messages_in(update):
             if isinstance(message, AIMessage) and message.id not in self._known:
                 await self._tell(message, message.id or "")
-            elif isinstance(message, ToolMessage):
-                if self._told.call_of(message.tool_call_id) is not None:
-                    await self._told.answer(
-                        message.tool_call_id, telling.saying(answer_of(message))
-                    )
+            elif isinstance(message, ToolMessage) and self._told.call_of(message.tool_call_id):
+                answer = telling.saying(answer_of(message))
+                await self._told.answer(message.tool_call_id, answer)
 
     async def _show(self, message: AIMessage, key: str) -> None:
         for piece in reasoning_in(message):
@@ -105,16 +103,15 @@ class Listener(AsyncCallbackHandler):
         if asyncio.get_running_loop() is self._loop:
             await telling_it
         else:
-            await asyncio.wrap_future(
-                asyncio.run_coroutine_threadsafe(telling_it, self._loop)
-            )
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(telling_it, self._loop))
 
 
 def _messages_in(update: Any) -> list[BaseMessage]:
-    if isinstance(update, list):
-        return [each for part in update for each in _messages_in(part)]  # pyright: ignore
-    if not isinstance(update, dict):
-        return []
-    found: Any = update.get("messages")  # pyright: ignore
-    each = found if isinstance(found, list) else [found]
-    return [message for message in each if isinstance(message, BaseMessage)]  # pyright: ignore
+    if isinstance(update, dict):
+        found: Any = cast("dict[str, Any]", update).get("messages")
+        return _messages_in(found if isinstance(found, list) else [found])
+    parts = cast("list[Any]", update if isinstance(update, list) else [])
+    said = [each for each in parts if isinstance(each, BaseMessage)]
+    return said + [
+        one for each in parts if isinstance(each, dict) for one in _messages_in(each)
+    ]

@@ -86,7 +86,7 @@ def reasoning_in(message: AIMessage) -> list[str]:
     if isinstance(message.content, str):
         return []
     return [
-        str(block["reasoning"])
+        str(block.get("reasoning"))
         for block in message.content_blocks
         if block["type"] == "reasoning" and block.get("reasoning")
     ]

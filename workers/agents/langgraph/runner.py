@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph, StateGraph
@@ -13,21 +13,15 @@ from dispatch.models.history import HistoryMessage
 from workers.agents import Hands, ToolAnswer, ToolCall, TurnRequest, loading, telling
 from workers.agents.langgraph import checkpoints
 from workers.agents.langgraph.listening import Listener
-from workers.agents.langgraph.messages import (
-    answer_of,
-    id_in_history,
-    id_in_state,
-    to_state,
-)
+from workers.agents.langgraph.messages import answer_of, id_in_history, to_state
+from workers.agents.langgraph.state import DISPATCH, Snapshot, agrees, is_of, missing
 from workers.agents.langgraph.tools import ACTING, Acting, record, tool_nodes
 from workers.agents.telling import Telling
 from workers.outcomes import AgentOutcome
 from workers.sandboxes import OnOutput
 
-Graph = CompiledStateGraph[Any, Any, Any, Any]
 LOOK_BACK: Final = 200
 """Checkpoints that are looked through for one that agrees with the history; then anew."""
-_DISPATCH: Final = "arbe_dispatch"
 
 
 async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
@@ -45,25 +39,16 @@ async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
         ACTING.reset(acting)
 
 
-class _Snapshot(Protocol):
-    """Of the library's `StateSnapshot` what is looked at."""
-
-    values: Any
-    next: tuple[str, ...]
-    config: Any
-    metadata: Any
-    interrupts: Sequence[Any]
-
-
 class _Turn:
     def __init__(self, request: TurnRequest, hands: Hands, told: Telling) -> None:
         self._request = request
         self._hands = hands
         self._told = told
         self._graph: Any = None
+        self._thread_id = f"{request.thread_id}:{request.agent.id}"
         self._config: RunnableConfig = {
-            "configurable": {"thread_id": f"{request.thread_id}:{request.agent.id}"},
-            "metadata": {_DISPATCH: request.dispatch_id},
+            "configurable": {"thread_id": self._thread_id},
+            "metadata": {DISPATCH: request.dispatch_id},
             "recursion_limit": 2 * loading.max_steps(request) + 1,
         }
 
@@ -88,27 +73,24 @@ class _Turn:
 
     async def _begin(self, history: Sequence[HistoryMessage]) -> tuple[RunnableConfig, Any]:
         """Return the checkpoint to go on from and what the graph is given there."""
-        latest: _Snapshot = await self._graph.aget_state(self._config)
-        if _agrees(latest, history):
-            missing = _missing(latest, history)
-            same = (latest.metadata or {}).get(_DISPATCH) == self._request.dispatch_id
-            if latest.next and same and not missing:
+        latest: Snapshot = await self._graph.aget_state(self._config)
+        if agrees(latest, history):
+            same = is_of(latest, self._request.dispatch_id)
+            if latest.next and same and not missing(latest, history):
                 return self._config, None
             if latest.interrupts and not same:
                 return self._config, Command(resume=self._request.text)
         history = await self._answered(history)
         async for older in self._past():
-            if _agrees(older, history) and not older.next:
+            if agrees(older, history) and not older.next:
                 at = {**self._config, "configurable": older.config["configurable"]}
-                return cast("RunnableConfig", at), _given(_missing(older, history))
-        await self._graph.checkpointer.adelete_thread(
-            self._config["configurable"]["thread_id"]  # pyright: ignore
-        )
+                return cast("RunnableConfig", at), _given(missing(older, history))
+        await self._graph.checkpointer.adelete_thread(self._thread_id)
         return self._config, _given(history)
 
-    def _past(self) -> AsyncIterator[_Snapshot]:
+    def _past(self) -> AsyncIterator[Snapshot]:
         return cast(
-            "AsyncIterator[_Snapshot]",
+            "AsyncIterator[Snapshot]",
             self._graph.aget_state_history(self._config, limit=LOOK_BACK),
         )
 
@@ -121,16 +103,18 @@ class _Turn:
         return await self._hands.history() if calls else history
 
     def _performing(self, call: ToolCall) -> Any:
-        for node in tool_nodes(self._graph).values():
-            tool = node.tools_by_name.get(call.name)
-            if tool is not None:
+        nodes = tool_nodes(self._graph).values()
+        tools = [
+            each.tools_by_name[call.name] for each in nodes if call.name in each.tools_by_name
+        ]
+        if not tools:
+            return telling.saying(_UNKNOWN)
 
-                async def perform(_call: ToolCall, _on_output: OnOutput) -> ToolAnswer:
-                    wanted = {"id": call.id, "name": call.name, "args": call.arguments}
-                    return answer_of(await tool.ainvoke({**wanted, "type": "tool_call"}))
+        async def perform(_call: ToolCall, _on_output: OnOutput) -> ToolAnswer:
+            wanted = {"id": call.id, "name": call.name, "args": call.arguments}
+            return answer_of(await tools[0].ainvoke({**wanted, "type": "tool_call"}))
 
-                return perform
-        return telling.saying(_UNKNOWN)
+        return perform
 
     # --- its steps ------------------------------------------------------------------------
 
@@ -155,7 +139,7 @@ class _Turn:
                 if mode == "updates":
                     await self._hear(listener, event)
             start, given = self._config, None
-            stands: _Snapshot = await self._graph.aget_state(self._config)
+            stands: Snapshot = await self._graph.aget_state(self._config)
             if not stands.next or stands.interrupts:
                 return
             await self._steer(stands, interrupt_after or [])
@@ -169,15 +153,17 @@ class _Turn:
             else:
                 await listener.hear(update)
 
-    async def _steer(self, stands: _Snapshot, after: list[str]) -> None:
+    async def _steer(self, stands: Snapshot, after: list[str]) -> None:
         if not after or not await self._hands.take_steering(self._told.turn_index + 1):
             return
-        missing = _missing(stands, await self._hands.history())
-        said = [each for each in missing if each.role == "user"]
+        unknown = missing(stands, await self._hands.history())
+        said = [each for each in unknown if each.role == "user"]
         # As if the tools had said it: what comes after them is still to come.
         ran = [name for name in after if name not in stands.next] or after
         await self._graph.aupdate_state(
-            self._config, {"messages": to_state(said)}, as_node=ran[0] if len(ran) == 1 else None
+            self._config,
+            {"messages": to_state(said)},
+            as_node=ran[0] if len(ran) == 1 else None,
         )
 
     async def _settle(self) -> None:
@@ -196,30 +182,7 @@ def _given(messages: Sequence[HistoryMessage]) -> dict[str, Any]:
     return {"messages": to_state(messages)}
 
 
-def _state_ids(snapshot: _Snapshot) -> list[str]:
-    messages = snapshot.values.get("messages") if isinstance(snapshot.values, dict) else None
-    ids = [id_in_state(each) for each in messages or []]
-    return [each for each in ids if each is not None]
-
-
-def _agrees(snapshot: _Snapshot, history: Sequence[HistoryMessage]) -> bool:
-    """Tell whether the graph knows nothing that the history does not say."""
-    ids = set(_state_ids(snapshot))
-    return bool(ids) and ids <= {id_in_history(each) for each in history}
-
-
-def _missing(
-    snapshot: _Snapshot, history: Sequence[HistoryMessage]
-) -> Sequence[HistoryMessage]:
-    """Return what the history says after the last thing the graph knows."""
-    ids = set(_state_ids(snapshot))
-    for place in range(len(history) - 1, -1, -1):
-        if id_in_history(history[place]) in ids:
-            return history[place + 1 :]
-    return history
-
-
-async def _made(request: TurnRequest) -> Graph | StateGraph[Any]:
+async def _made(request: TurnRequest) -> Any:
     found = await loading.load(request, "graph")
     if not isinstance(found, CompiledStateGraph | StateGraph):
         if not callable(found):
@@ -228,18 +191,20 @@ async def _made(request: TurnRequest) -> Graph | StateGraph[Any]:
         found = await found if inspect.isawaitable(found) else found
     if not isinstance(found, CompiledStateGraph | StateGraph):
         raise Invalid(f"The agent's `graph` made a {type(found).__name__}, not a graph.")
-    return found
+    return cast("Any", found)
 
 
-def _with(graph: Graph | StateGraph[Any], saver: Any) -> Graph:
+def _with(graph: Any, saver: Any) -> Any:
+    is_compiled = isinstance(graph, CompiledStateGraph)
+    made: Any = graph
     compiled: Any = (
-        graph.compile(checkpointer=saver)
-        if isinstance(graph, StateGraph)
-        else graph.copy(update={"checkpointer": saver})
+        made.copy(update={"checkpointer": saver})
+        if is_compiled
+        else made.compile(checkpointer=saver)
     )
     if "messages" not in compiled.channels:
         raise Invalid(
             "The graph's state has no `messages`.",
             next_step="Build it on MessagesState, or add `messages` to its state.",
         )
-    return cast("Graph", compiled)
+    return compiled

@@ -116,20 +116,19 @@ def record(node: ToolNode) -> None:
     The wrapper that `ToolNode` was given stays, inside. There is no public way to wrap a node
     that exists; where this one is gone, calls are told from the graph's messages.
     """
-    if not hasattr(node, "_awrap_tool_call") or getattr(node, _MARK, False):
+    inside: Any = node
+    if not hasattr(inside, "_awrap_tool_call") or getattr(inside, _MARK, False):
         return
-    inner: Wrapper | None = node._awrap_tool_call  # noqa: SLF001  # type: ignore[assignment]
-    if inner is None and node._wrap_tool_call is not None:  # noqa: SLF001
+    inner: Wrapper | None = inside._awrap_tool_call  # noqa: SLF001
+    if inner is None and inside._wrap_tool_call is not None:  # noqa: SLF001
         return
-    node._awrap_tool_call = recorded if inner in {None, recorded} else _around(inner)  # noqa: SLF001
-    setattr(node, _MARK, True)
+    wrapper = recorded if inner is None or inner is recorded else _around(inner)
+    inside._awrap_tool_call = wrapper  # noqa: SLF001
+    setattr(inside, _MARK, True)
 
 
-def _around(inner: Wrapper | None) -> Wrapper:
+def _around(inner: Wrapper) -> Wrapper:
     async def around(request: ToolCallRequest, execute: Execute) -> Any:
-        if inner is None:
-            return await recorded(request, execute)
-
         async def both(asked: ToolCallRequest) -> Any:
             return await inner(asked, execute)
 
