@@ -1,6 +1,6 @@
 """Graphs of many shapes over the scripted model; most know nothing of us."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -87,7 +87,9 @@ def counting() -> StateGraph[Any]:
 
     made = StateGraph(Counting)
     made.add_node("count", count)
+    made.add_node("think", _think)
     made.add_edge(START, "count")
+    made.add_edge("count", "think")
     return made
 
 
@@ -111,4 +113,14 @@ def in_two_steps() -> StateGraph[Any]:
 
 
 nonsense = object()
-without_messages = StateGraph(dict)
+
+
+class Count(TypedDict):
+    count: int
+
+
+def without_messages() -> StateGraph[Any]:
+    made = StateGraph(Count)
+    made.add_node("count", lambda _state: {"count": 1})
+    made.add_edge(START, "count")
+    return made

@@ -12,7 +12,7 @@ from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
-from tests.agents.model import MODEL, ModelBroke, Said
+from tests.agents.model import MODEL, ModelBroke, Reply, Said
 from workers.agents.langgraph import worker_tools
 
 ROLES = {"human": "user", "ai": "assistant", "tool": "tool", "system": "system"}
@@ -31,9 +31,14 @@ class ScriptedChatModel(BaseChatModel):
     def _generate(self, *_arguments: Any, **_more: Any) -> ChatResult:
         raise NotImplementedError
 
+    def _stream(self, messages: list[BaseMessage], *_arguments: Any, **_more: Any):
+        """As nodes ask that are not async; a reply cannot be held up here."""
+        reply = MODEL.next(_asked(messages), set(self.names))
+        yield from (ChatGenerationChunk(message=AIMessageChunk(each)) for each in reply.pieces)
+        yield _ending(reply)
+
     async def _astream(self, messages: list[BaseMessage], *_arguments: Any, **_more: Any):
-        asked = [Said(ROLES[each.type], str(each.text)) for each in messages]
-        reply = MODEL.next(asked, set(self.names))
+        reply = MODEL.next(_asked(messages), set(self.names))
         for number, piece in enumerate(reply.pieces):
             yield ChatGenerationChunk(message=AIMessageChunk(piece))
             if number == 0 and reply.hold:
@@ -42,16 +47,22 @@ class ScriptedChatModel(BaseChatModel):
             await reply.hold.wait()
         if reply.error:
             raise ModelBroke(reply.error)
-        chunks = [
-            tool_call_chunk(
-                name=call.name, args=json.dumps(call.arguments), id=call.id, index=n
-            )
-            for n, call in enumerate(reply.calls)
-        ]
-        used = UsageMetadata(input_tokens=7, output_tokens=3, total_tokens=10)
-        yield ChatGenerationChunk(
-            message=AIMessageChunk("", tool_call_chunks=chunks, usage_metadata=used)
-        )
+        yield _ending(reply)
+
+
+def _asked(messages: list[BaseMessage]) -> list[Said]:
+    return [Said(ROLES[each.type], str(each.text)) for each in messages]
+
+
+def _ending(reply: Reply) -> ChatGenerationChunk:
+    chunks = [
+        tool_call_chunk(name=call.name, args=json.dumps(call.arguments), id=call.id, index=n)
+        for n, call in enumerate(reply.calls)
+    ]
+    used = UsageMetadata(input_tokens=7, output_tokens=3, total_tokens=10)
+    return ChatGenerationChunk(
+        message=AIMessageChunk("", tool_call_chunks=chunks, usage_metadata=used)
+    )
 
 
 @tool

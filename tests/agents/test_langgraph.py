@@ -73,58 +73,38 @@ async def test_messages_of_no_model_are_told(acting) -> None:
 
 async def test_what_a_graph_keeps_beside_its_messages_lasts(acting) -> None:
     stage = await acting("counting")
+    stage.model.script(says("a"), says("b"), says("c"))
     for text in ("one", "two", "three"):
         await stage.say(text)
-    assert await stage.answers() == ["Turn 1.", "Turn 2.", "Turn 3."]
+    assert await stage.answers() == ["Turn 1.", "a", "Turn 2.", "b", "Turn 3.", "c"]
+    assert len(stage.model.asked[-1]) == 8
 
 
 async def test_a_turn_taken_back_is_not_in_the_graphs_state(acting) -> None:
-    """It goes on from the checkpoint before, not from nothing: the count is kept."""
+    """It goes on from the checkpoint before the turn, not from nothing: the count is kept."""
     stage = await acting("counting")
+    stage.model.script(says("a"), says("Wrong", hold=asyncio.Event()), says("b"))
     await stage.say("one")
-    await stage.say("a mistake")
-    dispatched = [e for e in await stage.casa.entries(stage.thread_id) if b"queued" in e.raw]
-    assert len(dispatched) == 2
-    await roll_back(stage)
-    await stage.say("two")
-    assert (await stage.answers())[-1] == "Turn 2."
+    await stage.post("a mistake")
+    async with stage.working():
+        await stage.casa.wait_words(stage.thread_id)
+        await stage.post("two", when_busy="rollback")
+        await stage.renew()
+    assert (await stage.answers())[-2:] == ["Turn 2.", "b"]
+    told = [each.text for each in stage.model.asked[-1]]
+    assert told == ["one", "Turn 1.", "a", "two", "Turn 2."]
 
 
-async def roll_back(stage: Stage) -> None:
-    """Take the last turn back, as `whenBusy: rollback` does with one that is under way."""
+async def test_the_checkpoints_are_langgraphs_own_in_our_database(acting) -> None:
+    stage = await acting("without_a_model")
+    await stage.say("hello")
     url = stage.casa.record.settings.database_url.get_secret_value()
-    key = f"{stage.thread_id}:{stage.casa.agent.id}"
     async with await psycopg.AsyncConnection.connect(url) as connection:
         counted = await connection.execute(
-            "select count(*) from langgraph.checkpoints where thread_id = %s", [key]
+            "select count(*) > 0 from langgraph.checkpoints where thread_id = %s",
+            [f"{stage.thread_id}:{stage.casa.agent.id}"],
         )
-        assert (await counted.fetchone())[0] > 2  # pyright: ignore[reportOptionalSubscript]
-    from dispatch.models import history  # noqa: PLC0415
-
-    original = history._Reader.messages
-
-    def without_the_mistake(self):
-        told = original(self)
-        return [
-            each
-            for place, each in enumerate(told)
-            if not _is_mistake(each) and not (place and _is_mistake(told[place - 1]))
-        ]
-
-    history._Reader.messages = without_the_mistake
-
-
-def _is_mistake(each: Any) -> bool:
-    return each.role == "user" and each.message["content"][0]["text"] == "a mistake"
-
-
-@pytest.fixture(autouse=True)
-def _history_as_it_was():
-    from dispatch.models import history  # noqa: PLC0415
-
-    original = history._Reader.messages
-    yield
-    history._Reader.messages = original
+        assert await counted.fetchone() == (True,)
 
 
 async def test_a_graph_that_asks_is_answered_by_the_next_turn(acting) -> None:

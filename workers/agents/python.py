@@ -137,7 +137,8 @@ async def _take(request: TurnRequest, hands: Hands, told: Telling) -> None:
     turn = Turn(request, hands, told, history)
     answer = function(turn)
     if isinstance(answer, AsyncIterator):
-        await _say_all(turn, answer)
+        pieces: Any = answer
+        await _say_all(turn, pieces)
     elif inspect.isawaitable(answer):
         await _say(turn, await answer)
     else:

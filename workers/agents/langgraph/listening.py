@@ -110,8 +110,7 @@ def _messages_in(update: Any) -> list[BaseMessage]:
     if isinstance(update, dict):
         found: Any = cast("dict[str, Any]", update).get("messages")
         return _messages_in(found if isinstance(found, list) else [found])
-    parts = cast("list[Any]", update if isinstance(update, list) else [])
-    said = [each for each in parts if isinstance(each, BaseMessage)]
-    return said + [
-        one for each in parts if isinstance(each, dict) for one in _messages_in(each)
-    ]
+    told: list[BaseMessage] = []
+    for each in cast("list[Any]", update if isinstance(update, list) else []):
+        told += [each] if isinstance(each, BaseMessage) else _messages_in(each)
+    return told
