@@ -6,7 +6,7 @@
     arbe post @plain "run: uname -a"
 
 What it yields is streamed. `turn.text` is what was said, `turn.history` the whole conversation;
-`turn.call_tool` runs one of the worker's tools, `turn.steering` hears what people say meanwhile.
+`turn.call_tool` runs a tool of the worker's, `turn.steering` hears what people say meanwhile.
 `repeatable` says that it can go on after a crash: it answers the calls that were left open.
 """
 

@@ -135,10 +135,9 @@ async def _take(request: TurnRequest, hands: Hands, told: Telling) -> None:
     history = await hands.history()
     told.take_up(history)
     turn = Turn(request, hands, told, history)
-    answer = function(turn)
-    if isinstance(answer, AsyncIterator):
-        pieces: Any = answer
-        await _say_all(turn, pieces)
+    answer: Any = function(turn)
+    if hasattr(answer, "__aiter__"):
+        await _say_all(turn, answer)
     elif inspect.isawaitable(answer):
         await _say(turn, await answer)
     else:
