@@ -1,6 +1,6 @@
 """A plain Python agent that asks the scripted model, step by step, as a user would write it."""
 
-from dispatch.models.history import text_of
+from dispatch.payloads.content import text_of
 from dispatch.payloads.usage import TokenUsage
 from tests.agents.model import MODEL, ModelBroke, Said
 from workers.agents.python import Turn

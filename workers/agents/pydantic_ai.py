@@ -33,7 +33,8 @@ from pydantic_ai.toolsets import FunctionToolset
 from pydantic_graph import End
 
 from dispatch.errors import Invalid
-from dispatch.models.history import HistoryMessage, text_of, tool_calls
+from dispatch.models.history import HistoryMessage
+from dispatch.payloads.content import text_of, tool_calls
 from workers.agents import Hands, ToolAnswer, ToolCall, TurnRequest, loading, telling
 from workers.agents.telling import Part, Telling
 from workers.outcomes import AgentOutcome

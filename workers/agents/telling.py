@@ -12,8 +12,9 @@ import msgspec
 
 from dispatch import clock
 from dispatch.ids import EntryId
-from dispatch.models.history import HistoryMessage, tool_calls
+from dispatch.models.history import HistoryMessage
 from dispatch.payloads import llm
+from dispatch.payloads.content import tool_calls
 from dispatch.payloads.usage import TokenUsage
 from workers.agents import Hands, Perform, ToolAnswer, ToolCall, TurnRequest
 from workers.sandboxes import OnOutput

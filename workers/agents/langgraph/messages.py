@@ -17,7 +17,8 @@ from langchain_core.messages import (
 )
 
 from dispatch.ids import ENTRY_ID
-from dispatch.models.history import HistoryMessage, text_of, tool_calls
+from dispatch.models.history import HistoryMessage
+from dispatch.payloads.content import text_of, tool_calls
 from dispatch.payloads.usage import TokenUsage
 from workers.agents import ToolAnswer, telling
 from workers.agents.telling import Part

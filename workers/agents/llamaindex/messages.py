@@ -10,7 +10,8 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
-from dispatch.models.history import HistoryMessage, text_of
+from dispatch.models.history import HistoryMessage
+from dispatch.payloads.content import text_of
 from dispatch.payloads.usage import TokenUsage
 from workers.agents import telling
 from workers.agents.telling import Part
