@@ -111,6 +111,6 @@ def _messages_in(update: Any) -> list[BaseMessage]:
         found: Any = cast("dict[str, Any]", update).get("messages")
         return _messages_in(found if isinstance(found, list) else [found])
     told: list[BaseMessage] = []
-    for each in cast("list[Any]", update if isinstance(update, list) else []):
+    for each in cast("list[object]", update if isinstance(update, list) else []):
         told += [each] if isinstance(each, BaseMessage) else _messages_in(each)
     return told
