@@ -7,7 +7,7 @@ from dispatch.streams.threads import Terms
 from tests.streams.lives import Holder, Known
 from tests.streams.machine import Machine
 from tests.streams.machine_people import POLITE
-from tests.streams.scene import RETRYING
+from tests.streams.scene import CALLS, RETRYING
 
 Directed = Callable[[Machine, Known], object]
 
@@ -78,6 +78,17 @@ def _given_back(how: str, before: str, *, patient: bool = True) -> Directed:
     )
 
 
+def _calls(then: Callable[[Machine, Holder], object], *, checkpoint: bool = True) -> Directed:
+    """A run makes two tool calls, which nobody answers."""
+
+    def life(life: Machine, known: Known) -> None:
+        holder = _held(life, known)
+        life.write(holder, [CALLS], checkpoint=checkpoint)
+        then(life, holder)
+
+    return life
+
+
 def _mute(minutes: int) -> Directed:
     return lambda life, known: life.agent_is_mute(known, 0, ["mute"] * minutes)
 
@@ -106,6 +117,12 @@ LIVES: Final[dict[str, Directed]] = {
     "checkpoint_that_spoils": _given_back("release", "checkpoint"),
     "rows_never_hear_of_an_end": _row_sees_the_start_only,
     "reap_by_old_news": _speaks_before_it_is_reaped,
+    "finish_with_open_calls": _calls(lambda life, holder: life.end(holder)),
+    "release_with_open_calls": _calls(lambda life, holder: life.holder_does(holder, "release")),
+    "lose_with_open_calls": _calls(lambda life, holder: life.go_silent(holder, patient=False)),
+    "fail_with_open_calls": _calls(
+        lambda life, holder: life.go_silent(holder, patient=False), checkpoint=False
+    ),
     "warned_again_and_again": _mute(3),
     "a_beat_is_progress": _mute(4),
     "mute_agents_run_for_ever": _mute(4),
