@@ -22,6 +22,7 @@ from dispatch.ids import ThreadId, WorkerId
 from dispatch.operations.record import Record
 from dispatch.streams import lanes
 from workers import leaving
+from workers.agents import registry
 from workers.agents.pi import leftovers
 from workers.ear import Ear
 from workers.heartbeat import Heartbeats
@@ -167,6 +168,7 @@ class Process:
             await self._say_goodbye()
         finally:
             await self.record.close()
+            await registry.close()
 
     async def _say_goodbye(self) -> None:
         """Be forgotten, unless the record has a run of ours: then the sweeps find us dead."""

@@ -12,14 +12,17 @@ from tests.agents.doubles import DOUBLES, Double
 from tests.agents.model import Model
 from tests.agents.stage import Stage, a_stage
 from tests.system.houses import Casa, found_casa
+from workers.agents import registry
 
 
 @pytest_asyncio.fixture
 async def casa(settings: Settings, tmp_path: Path) -> AsyncIterator[Casa]:
     """A fresh house on the session's servers, its workspaces in a folder of its own."""
-    local = settings.model_copy(update={"workspace_root": str(tmp_path)})
+    ours = {"workspace_root": str(tmp_path), "permission_grace_seconds": 0.2}
+    local = settings.model_copy(update=ours)
     async with found_casa(local) as made:
         yield made
+    await registry.close()
 
 
 @pytest.fixture(autouse=True)

@@ -70,6 +70,15 @@ class Stage:
 
     async def die_in(self, until: asyncio.Event) -> None:
         """Take the waiting turn up to a moment, then be gone without a word."""
+        await self._end_in(until)
+        await asyncio.sleep(0.25)
+
+    async def leave_in(self, until: asyncio.Event) -> None:
+        """Take the waiting turn up to a moment, then give it back, as a drained worker does."""
+        writer = await self._end_in(until)
+        assert await writer.release() == "released"
+
+    async def _end_in(self, until: asyncio.Event) -> RunWriter:
         claimed = await runs.claim(
             self.casa.record.scripts,
             self.thread_id,
@@ -96,7 +105,7 @@ class Stage:
         assert not run.done(), run.result()
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
-        await asyncio.sleep(0.25)
+        return writer
 
     async def of(self, kind: type) -> list[Any]:
         found = [entry.payload for entry in await self.casa.entries(self.thread_id)]

@@ -5,9 +5,10 @@ import dataclasses
 
 import pytest
 
-from dispatch.operations import dispatches
+from dispatch.models.history import INTERRUPTED
+from dispatch.operations import dispatches, permissions
 from dispatch.payloads import llm
-from dispatch.payloads.signals import Cancelled, Completed, Failed
+from dispatch.payloads.signals import Cancelled, Completed, Failed, Started
 from dispatch.payloads.usage import TokenUsage
 from tests.agents.doubles import CONTEXT, EXACT_TEXT, OWN_TOOL, RESUMING, STEERING
 from tests.agents.model import Call, Said, breaks, calls, says
@@ -287,32 +288,57 @@ async def test_another_attempt_goes_on_and_repeats_no_recorded_call(
     assert ending.usage.total_tokens == sum(used)
 
 
-async def test_a_call_in_the_middle_of_a_death_is_made_by_the_next_attempt(
-    casa, double, model, needs
+@pytest.mark.parametrize("ending", ["died", "left"])
+async def test_the_model_reads_of_a_call_under_way_that_it_was_interrupted(
+    casa, double, model, needs, ending: str
 ) -> None:
     needs(RESUMING)
     stage = await a_stage(
         casa, dataclasses.replace(double, config={**double.config, "maxAttempts": 2}), model
     )
-    model.script(calls(run_command("[ -e go ] || sleep 600; echo x"), text="I will."))
+    model.script(
+        calls(run_command("[ -e go ] || { touch go; sleep 600; }; echo x"), text="I will.")
+    )
     await stage.post("go")
     reached = asyncio.Event()
 
     async def look() -> None:
         await casa.wait(stage.thread_id, lambda types: "pi.assistant" in types)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
         reached.set()
 
     looking = asyncio.create_task(look())
-    await stage.die_in(reached)
+    await (stage.die_in(reached) if ending == "died" else stage.leave_in(reached))
     await looking
-    folder = casa.record.settings.workspace_root
-    await asyncio.to_thread(_touch, f"{folder}/{stage.thread_id}/go")
     model.script(says("Done."))
     await stage.work()
     assert isinstance(await stage.ending(), Completed)
-    assert [each.text.strip() for each in model.asked[-1][-2:]] == ["I will.", "x"]
+    told = [each.text.strip() for each in model.asked[-1][-2:]]
+    assert told == ["I will.", INTERRUPTED]
+    assert len(await stage.of(llm.ToolResult)) == 1
     assert await stage.answers() == ["I will.", "Done."]
+
+
+async def test_a_call_that_waits_for_a_yes_is_made_once_by_the_run_that_has_it(
+    casa, double, model, needs
+) -> None:
+    """The run that asked gives its worker up; another goes on with the answer."""
+    needs(RESUMING)
+    config = {**double.config, "permissions": {"run_command": "ask"}}
+    stage = await a_stage(casa, dataclasses.replace(double, config=config), model)
+    model.script(calls(run_command("echo x >> log; cat log"), text="May I?"), says("Done."))
+    await stage.post("go")
+    record, who = casa.record, casa.who
+    async with stage.working():
+        await casa.wait(stage.thread_id, lambda types: types[-1].endswith("waiting"))
+        (asked,) = await permissions.list_open(record, who, stage.thread_id)
+        permission_id = asked.question.asked.permission_id
+        yes = permissions.Reply(decision="grant")
+        await permissions.answer(record, who, stage.thread_id, permission_id, yes)
+    assert isinstance(await stage.ending(), Completed)
+    assert [each.text.strip() for each in model.asked[-1][-2:]] == ["May I?", "x"]
+    assert len(await stage.of(Started)) == 2
+    assert await stage.answers() == ["May I?", "Done."]
 
 
 async def test_an_answer_of_200_kb_arrives_whole(stage: Stage, needs) -> None:

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from dispatch.models.history import INTERRUPTED
 from dispatch.payloads.llm import Assistant, ToolResult
 from dispatch.stores.postgres import agents, engine
 from tests.system.houses import Casa
@@ -64,7 +65,11 @@ async def test_an_example_talks_across_two_kills(
         for part in each.message["content"]
         if part["type"] == "text"
     ]
-    assert said == ["I have read 1 messages.", "It says: done", "I have read 6 messages."]
+    assert said == [
+        "I have read 1 messages.",
+        f"It says: {INTERRUPTED}",
+        "I have read 6 messages.",
+    ]
     assert len(await of(casa, thread_id, ToolResult)) == 1
     types = await casa.types(thread_id)
     assert types.count("signal.dispatch.run_lost") == 1

@@ -7,6 +7,7 @@ A package offers a runner by the entry point group `arbe.runners`:
 """
 
 import importlib
+import sys
 from importlib import metadata
 from types import MappingProxyType
 from typing import Final
@@ -48,6 +49,14 @@ def find(runner: str) -> Runner:
             next_step="Uninstall all but one of them from the worker's environment.",
         )
     return _load(offers[0])
+
+
+async def close() -> None:
+    """Give back what built-in runners hold on this loop; they take it again when they need it."""
+    for name in BUILT_IN.values():
+        leave = getattr(sys.modules.get(name), "close", None)
+        if leave is not None:
+            await leave()
 
 
 def _built_in(runner: str, module_name: str) -> Runner:

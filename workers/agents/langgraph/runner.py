@@ -9,7 +9,7 @@ from langgraph.graph.state import CompiledStateGraph, StateGraph
 from langgraph.types import Command
 
 from dispatch.errors import Invalid
-from dispatch.models.history import HistoryMessage
+from dispatch.models.history import INTERRUPTED, HistoryMessage
 from workers.agents import Hands, ToolAnswer, ToolCall, TurnRequest, loading, telling
 from workers.agents.langgraph import checkpoints
 from workers.agents.langgraph.listening import Listener
@@ -76,7 +76,7 @@ class _Turn:
         latest: Snapshot = await self._graph.aget_state(self._config)
         if agrees(latest, history):
             same = is_of(latest, self._request.dispatch_id)
-            if latest.next and same and not missing(latest, history):
+            if latest.next and same and self._may_go_on(latest, missing(latest, history)):
                 return self._config, None
             if latest.interrupts and not same:
                 return self._config, Command(resume=self._request.text)
@@ -87,6 +87,14 @@ class _Turn:
                 return cast("RunnableConfig", at), _given(missing(older, history))
         await self._graph.checkpointer.adelete_thread(self._thread_id)
         return self._config, _given(history)
+
+    def _may_go_on(self, latest: Snapshot, unknown: Sequence[HistoryMessage]) -> bool:
+        """Tell whether the graph comes to what it does not know yet by itself.
+
+        Results it does, where its tools ask the ledger first.
+        """
+        asks = set(latest.next) <= set(tool_nodes(self._graph))
+        return not unknown or (asks and all(each.role == "toolResult" for each in unknown))
 
     def _past(self) -> AsyncIterator[Snapshot]:
         return cast(
@@ -172,9 +180,7 @@ class _Turn:
             await self._told.answer(call.id, telling.saying(_TAKEN))
 
 
-_UNKNOWN: Final = ToolAnswer(
-    text="Interrupted: nobody knows whether it was done, or how it ended.", is_error=True
-)
+_UNKNOWN: Final = ToolAnswer(text=INTERRUPTED, is_error=True)
 _TAKEN: Final = ToolAnswer(text="Taken by the graph.")
 
 

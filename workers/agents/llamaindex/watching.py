@@ -6,13 +6,14 @@ names stays as it is: a copy of it is watched.
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from llama_index.core.agent.workflow import AgentOutput, AgentWorkflow
 from llama_index.core.agent.workflow.base_agent import BaseWorkflowAgent
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.tools import AsyncBaseTool, FunctionTool
 
+from dispatch.models.history import INTERRUPTED
 from workers.agents import (
     Hands,
     Perform,
@@ -29,7 +30,6 @@ from workers.agents.telling import Telling
 from workers.sandboxes import OnOutput
 
 Workflow: TypeAlias = BaseWorkflowAgent | AgentWorkflow
-_INTERRUPTED: Final = "Interrupted: nobody knows whether it was done, or how it ended."
 
 
 class Watched:
@@ -68,7 +68,7 @@ class Watched:
             if call.name in tools:
                 await tools[call.name].acall(**call.arguments)
             else:
-                answer = ToolAnswer(text=_INTERRUPTED, is_error=True)
+                answer = ToolAnswer(text=INTERRUPTED, is_error=True)
                 await self._told.answer(call.id, telling.saying(answer))
 
     def _watch(self, agent: BaseWorkflowAgent) -> None:
