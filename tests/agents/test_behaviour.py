@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from dispatch.payloads.usage import TokenUsage
 from tests.agents.doubles import CONTEXT, EXACT_TEXT, OWN_TOOL, RESUMING, STEERING
 from tests.agents.model import Call, Said, breaks, calls, says
 from tests.agents.stage import Stage, a_stage
-from workers.agents import telling
+from workers.agents import registry, telling
 
 COMPLETED = "signal.dispatch.completed"
 
@@ -24,6 +25,14 @@ def run_command(command: str, *, call_id: str = "call-1") -> Call:
 
 def book(thing: str, *, call_id: str = "call-1") -> Call:
     return Call(call_id, "book", {"thing": thing})
+
+
+async def left_running(before: set[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
+    """What a turn started and did not end; a process's own connections are not a turn's."""
+    await registry.close()
+    await asyncio.sleep(0.1)
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    return [task for task in left if "Connection" not in repr(task)]
 
 
 async def test_words_are_streamed_and_become_one_message(stage: Stage, needs) -> None:
@@ -209,9 +218,7 @@ async def test_a_cancelled_turn_leaves_nothing_running(stage: Stage) -> None:
         await dispatches.cancel(casa.record, casa.who, stage.thread_id, dispatch_id)
         await stage.renew()
     assert len(await stage.of(Cancelled)) == 1
-    await asyncio.sleep(0.1)
-    left = [task for task in asyncio.all_tasks() - before if "Connection" not in repr(task)]
-    assert not [task for task in left if task is not asyncio.current_task()], left
+    assert not await left_running(before)
 
 
 async def test_a_cancelled_turn_ends_its_tools(stage: Stage) -> None:
@@ -226,9 +233,7 @@ async def test_a_cancelled_turn_ends_its_tools(stage: Stage) -> None:
         await dispatches.cancel(casa.record, casa.who, stage.thread_id, dispatch_id)
         await stage.renew()
     assert len(await stage.of(Cancelled)) == 1
-    await asyncio.sleep(0.1)
-    left = [task for task in asyncio.all_tasks() - before if "Connection" not in repr(task)]
-    assert not [task for task in left if task is not asyncio.current_task()], left
+    assert not await left_running(before)
 
 
 async def test_a_step_takes_in_what_steers_it(stage: Stage, needs) -> None:

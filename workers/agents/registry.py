@@ -52,7 +52,7 @@ def find(runner: str) -> Runner:
 
 
 async def close() -> None:
-    """Give back what built-in runners hold on this loop; they take it again when they need it."""
+    """Give back what built-in runners hold on this loop; their next use takes it again."""
     for name in BUILT_IN.values():
         leave = getattr(sys.modules.get(name), "close", None)
         if leave is not None:
