@@ -238,11 +238,11 @@ async def test_a_cancelled_turn_ends_its_tools(stage: Stage) -> None:
 
 async def test_a_step_takes_in_what_steers_it(stage: Stage, needs) -> None:
     needs(STEERING)
-    command = "while [ ! -e go ]; do sleep 0.05; done; echo x"
+    command = "echo here; while [ ! -e go ]; do sleep 0.05; done"
     stage.model.script(calls(run_command(command)), says("Left it is."))
     await stage.post("walk")
     async with stage.working():
-        await stage.casa.wait(stage.thread_id, lambda types: "pi.assistant" in types)
+        await stage.casa.wait_words(stage.thread_id)  # the command's: its folder is there
         await stage.post("turn left", when_busy="steer")
         folder = stage.casa.record.settings.workspace_root
         workspace = f"{folder}/{stage.thread_id}"
