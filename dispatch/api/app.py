@@ -17,6 +17,7 @@ from dispatch.api.routes import (
     houses,
     members,
     outputs,
+    permissions,
     stream,
     threads,
     tokens,
@@ -61,7 +62,7 @@ def _version_1() -> APIRouter:
     # cancellations and dispatches before threads: `/threads/prune` is no reference.
     for part in (houses, members, tokens, agents, environments, diagnose):
         router.include_router(part.router)
-    for part in (cancellations, dispatches, threads, outputs):
+    for part in (cancellations, dispatches, threads, outputs, permissions):
         router.include_router(part.router)
     router.include_router(entries.router)
     router.include_router(stream.router)

@@ -16,6 +16,7 @@ from dispatch.cli import (
     houses,
     local,
     members,
+    permissions,
     threads,
 )
 
@@ -26,6 +27,7 @@ app: Final = commands.noun(
     "4 the turn was cancelled, 64 wrong usage, 130 Ctrl-C."
 )
 app.add_typer(threads.app, name="thread")
+app.add_typer(permissions.app, name="permission")
 app.add_typer(agents.app, name="agent")
 app.add_typer(houses.app, name="house")
 app.add_typer(members.members, name="member")

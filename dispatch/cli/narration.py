@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from dispatch.cli import asking
 from dispatch.cli.output import Look
 from dispatch.models import endings
 from dispatch.payloads import signals
@@ -89,7 +90,12 @@ def _terminal(payload: signals.Terminal) -> Remark:
 def _news(payload: signals.Signal) -> Remark | None:
     if isinstance(payload, signals.StreamRollback):
         return Remark(_ROLLED_BACK, "error")
-    text = _busy_news(payload) or _dispatch_news(payload) or _thread_news(payload)
+    text = (
+        _busy_news(payload)
+        or _dispatch_news(payload)
+        or asking.news(payload)
+        or _thread_news(payload)
+    )
     return Remark(f"· {text}") if text else None
 
 

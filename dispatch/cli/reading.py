@@ -37,11 +37,17 @@ class Reader:
     """
 
     def __init__(
-        self, door: Door, handles: dict[str, str], *, awaited: Collection[str], stays: bool
+        self,
+        door: Door,
+        handles: dict[str, str],
+        *,
+        thread: str,
+        awaited: Collection[str],
+        stays: bool,
     ) -> None:
         self.turns = Turns(awaited)
         self._output = door.output
-        self._transcript = Transcript(self.turns, handles)
+        self._transcript = Transcript(self.turns, handles, thread=thread)
         self._stays = stays
 
     @property
@@ -89,7 +95,7 @@ async def read(
 
     Raises: Gone, when the thread is deleted meanwhile; NotFound, Unavailable.
     """
-    reader = Reader(door, await _handles(door), awaited=awaited, stays=stays)
+    reader = Reader(door, await _handles(door), thread=thread, awaited=awaited, stays=stays)
     try:
         async with asyncio.timeout(timeout_seconds):
             await _show_all(door, reader, thread, after)

@@ -11,13 +11,13 @@ from typing import Any
 
 import msgspec
 
-from dispatch.cli import narration
+from dispatch.cli import asking, narration
 from dispatch.cli.output import Look, plain
 from dispatch.cli.turns import Turns
 from dispatch.payloads import Payload
 from dispatch.payloads.chat import Chat
 from dispatch.payloads.llm import Assistant, Chunk, Compaction, ToolResult
-from dispatch.payloads.signals import Signal
+from dispatch.payloads.signals import PermissionRequested, Signal
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -28,10 +28,16 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class Transcript:
-    """Renders entries one by one. Args: handles: agent id → handle, for names."""
+    """Renders entries one by one.
 
-    def __init__(self, turns: Turns, handles: Mapping[str, str]) -> None:
+    Args: handles: agent id → handle, for names. thread: how commands name the thread.
+    """
+
+    def __init__(
+        self, turns: Turns, handles: Mapping[str, str], *, thread: str = "THREAD"
+    ) -> None:
         self._turns = turns
+        self._thread = thread
         self._handles = handles
         self._pieces: list[Piece] = []
         self._is_mid_line = False
@@ -117,6 +123,16 @@ class Transcript:
         told = narration.signal(payload, self._name_of_agent)
         if told is not None:
             self._remark(told.text, told.look)
+
+    @_render.register
+    def _permission_requested(self, payload: PermissionRequested) -> None:
+        told = asking.request(
+            payload,
+            who=self._name_of_agent(payload.agent_id),
+            call=narration.tool_call(payload.tool_name, payload.arguments),
+            thread=self._thread,
+        )
+        self._remark(told, "tool")
 
     def _say(self, place: tuple[str, int], delta: str, kind: str) -> None:
         if not delta:

@@ -7,6 +7,7 @@ from dispatch.client.agents import Agents, Environments
 from dispatch.client.connection import Connection, Json
 from dispatch.client.entries import Entries
 from dispatch.client.houses import Cancellations, Houses, Members, Tokens
+from dispatch.client.permissions import Permissions
 from dispatch.client.threads import Threads
 
 PATIENCE_SECONDS: Final = 10.0
@@ -31,6 +32,7 @@ class Client:
         self.environments = Environments(self._connection)
         self.threads = Threads(self._connection)
         self.entries = Entries(self._connection)
+        self.permissions = Permissions(self._connection)
 
     @property
     def url(self) -> str:

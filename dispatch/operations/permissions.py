@@ -125,6 +125,16 @@ async def _find(record: Record, thread_id: ThreadId, permission_id: str) -> Ques
 
 def _check(question: Question, reply: Reply) -> None:
     wants_output = question.asked.kind == "output"
+    if reply.decision == "deny" and reply.output is not None:
+        raise Invalid(
+            "A refusal has no `output`.",
+            next_step="Say why in `message`, or grant with `output` and `isError`.",
+        )
+    if reply.is_error and reply.output is None:
+        raise Invalid(
+            "`isError` tells of an `output`, and there is none.",
+            next_step="Send what went wrong as `output`.",
+        )
     if reply.decision == "grant" and wants_output != (reply.output is not None):
         word = "needs" if wants_output else "takes no"
         raise Invalid(
@@ -163,8 +173,8 @@ def _as_before(question: Question, reply: Reply) -> Question:
                 "The turn that asked this has ended.",
                 next_step="Nothing is left to decide.",
             )
-        case PermissionGranted(output=output) if reply.decision == "grant":
-            if output == reply.output:
+        case PermissionGranted(output=output, is_error=is_error) if reply.decision == "grant":
+            if (output, is_error) == (reply.output, reply.is_error):
                 return question
         case PermissionDenied() if reply.decision == "deny":
             return question

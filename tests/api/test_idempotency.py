@@ -16,6 +16,7 @@ from dispatch import ids
 from dispatch.errors import Unavailable
 from dispatch.operations import authorize, idempotency, narrate, post_entry
 from dispatch.operations.record import Record
+from tests.api import turns
 from tests.api.conftest import MakeHome
 from tests.api.homes import Home, client_of, created, problem
 
@@ -68,7 +69,7 @@ async def dies(call: Awaitable[httpx.Response]) -> None:
         await call
 
 
-async def everything(home: Home) -> list[tuple[str, str, Any]]:
+async def everything(home: Home, record: Record) -> list[tuple[str, str, Any]]:
     """Return one call of each mutating route, on things made for it."""
     agent = await home.agent("old")
     await home.agent("doomed")
@@ -79,6 +80,9 @@ async def everything(home: Home) -> list[tuple[str, str, Any]]:
     posted = created(await home.post(thread["id"], "@old hi"))
     waiting = created(await home.post(thread["id"], "@old and this"))
     at = f"/v1/threads/{thread['id']}"
+    asking = (await home.thread())["id"]
+    turn = await turns.begin(record, created(await home.post(asking, "@old ask me")))
+    answer = f"/v1/threads/{asking}/permissions/{await turn.ask()}"
     return [
         ("POST", "/v1/houses", {"name": "Casa", "ownerName": "Cy"}),
         ("PATCH", "/v1/houses/me", {"name": "Villa"}),
@@ -98,6 +102,7 @@ async def everything(home: Home) -> list[tuple[str, str, Any]]:
         ("POST", f"{at}/reconcile", None),
         ("POST", f"{at}/dispatches/{posted['dispatches'][0]['id']}/cancel", {"message": "no"}),
         ("POST", f"{at}/entries/{waiting['entry']['id']}/withdraw", {}),
+        ("POST", answer, {"decision": "deny"}),
         ("POST", f"{at}/cancel", {"message": "no"}),
         ("POST", "/v1/threads/cancel", None),
         ("POST", "/v1/threads/prune", {"dryRun": True}),
@@ -105,9 +110,9 @@ async def everything(home: Home) -> list[tuple[str, str, Any]]:
     ]
 
 
-async def test_no_mutating_route_is_untried_here(app: FastAPI, home: Home):
+async def test_no_mutating_route_is_untried_here(app: FastAPI, home: Home, record: Record):
     """Posting entries has its own key, on the stream: `tests/api/test_entries.py`."""
-    tried = [(method, url) for method, url, _ in await everything(home)]
+    tried = [(method, url) for method, url, _ in await everything(home, record)]
     for template, methods in app.openapi()["paths"].items():
         path = compile_path(template)[0]
         for method in {each.upper() for each in methods} & {"POST", "PUT", "PATCH", "DELETE"}:
@@ -115,8 +120,8 @@ async def test_no_mutating_route_is_untried_here(app: FastAPI, home: Home):
                 assert any(m == method and path.match(url) for m, url in tried), template
 
 
-async def test_every_kind_of_call_is_answered_the_same_again(home: Home):
-    for number, (method, url, body) in enumerate(await everything(home)):
+async def test_every_kind_of_call_is_answered_the_same_again(home: Home, record: Record):
+    for number, (method, url, body) in enumerate(await everything(home, record)):
         first = await keyed(home.http, method, url, body, f"k{number}")
         assert first.is_success, (method, url, first.text)
         assert "idempotency-replayed" not in first.headers
@@ -128,9 +133,9 @@ async def test_every_kind_of_call_is_answered_the_same_again(home: Home):
 
 
 async def test_every_kind_of_call_that_died_before_its_answer_converges(
-    home: Home, dying: Callable[[], None], sql: Rows
+    home: Home, record: Record, dying: Callable[[], None], sql: Rows
 ):
-    for number, (method, url, body) in enumerate(await everything(home)):
+    for number, (method, url, body) in enumerate(await everything(home, record)):
         before = await counts(sql)
         dying()
         await dies(keyed(home.http, method, url, body, f"k{number}"))

@@ -9,7 +9,7 @@ from dispatch.ids import AgentId, ThreadId, WorkerId
 from dispatch.operations import project
 from dispatch.operations.record import Record
 from dispatch.payloads.llm import Assistant, Chunk
-from dispatch.payloads.signals import Completed, Failed
+from dispatch.payloads.signals import AskKind, Completed, Failed, PermissionRequested
 from dispatch.streams import runs
 from dispatch.streams.runs import Claimed, Fence
 
@@ -40,6 +40,26 @@ class Turn:
         await self.append(
             Assistant(message_id=message_id, turn_index=0, message={"content": content})
         )
+
+    async def ask(self, *, kind: AskKind = "permission", command: str = "make") -> str:
+        """Ask people about a command; return the question's id."""
+        self.n += 1
+        fence = self.fence
+        question = PermissionRequested(
+            permission_id=f"{fence.dispatch_id}.{fence.run_id}.{self.n}",
+            dispatch_id=fence.dispatch_id,
+            agent_id=str(fence.lane),
+            kind=kind,
+            tool_call_id=f"call{self.n}",
+            tool_name="run_command",
+            arguments={"command": command},
+            deadline=0,
+        )
+        await runs.ask(self.record.scripts, fence, question, n=self.n, wait_seconds=3600)
+        return question.permission_id
+
+    async def wait(self) -> str:
+        return await runs.wait(self.record.scripts, self.fence, worker_id=WORKER)
 
     async def take(self, step: int) -> int:
         """Take in what was posted to steer the turn; tell how many entries that were."""

@@ -45,7 +45,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     "line",
     [
         *("thread", "thread entries", "thread agents", "agent", "house", "member", "token"),
-        *("environment", "db"),
+        *("environment", "permission", "db"),
     ],
 )
 def test_every_verb_has_help_with_an_example_and_json(

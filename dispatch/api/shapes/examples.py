@@ -93,6 +93,19 @@ ENTRY: Final[dict[str, Any]] = {
         "text": "@demo run: uname -a",
     },
 }
+PERMISSION: Final[dict[str, Any]] = {
+    "id": f"{DISPATCH_ID}.5f0c1b2a3d4e.7",
+    "threadId": THREAD_ID,
+    "dispatchId": DISPATCH_ID,
+    "agentId": AGENT_ID,
+    "kind": "permission",
+    "toolCallId": "call_1",
+    "toolName": "run_command",
+    "arguments": {"command": "make deploy"},
+    "deadlineMs": AT + 86_400_000,
+    "default": "deny",
+    "status": "open",
+}
 DISPATCHES: Final[list[dict[str, Any]]] = [{"id": DISPATCH_ID, "agentId": AGENT_ID}]
 ACCEPTED: Final[dict[str, Any]] = {
     "entry": {"id": ENTRY_ID, "at": AT},
