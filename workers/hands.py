@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from dispatch import payloads
 from dispatch.errors import Invalid, SandboxDied
 from dispatch.models import policies
+from dispatch.models import tools as tool_config
 from dispatch.models.history import HistoryMessage, history
 from dispatch.operations.record import Record
 from dispatch.payloads.chat import Chat
@@ -34,11 +35,12 @@ class TurnHands:
         self._request = request
         self._settings = record.settings
         self._ledger = Ledger(self.emit, max_text_bytes=record.settings.max_tool_text_bytes)
+        self._config = tool_config.of(request.agent.config)
         self._permissions = Permissions(
             record.scripts,
             record.connection,
             writer,
-            config=permissions.config_of(request.agent),
+            config=self._config,
             settings=record.settings,
             may_leave=self._may_leave,
         )
@@ -114,7 +116,7 @@ class TurnHands:
         """Let somebody say yes first, or do it themselves, where the agent's config asks so."""
 
         async def permitted(call: ToolCall, on_output: OnOutput) -> ToolAnswer:
-            is_theirs = tools.is_function(self._request.agent, call.name)
+            is_theirs = self._config.is_function(call.name)
             answer = await self._permissions.decide(
                 call, "output" if is_theirs else "permission"
             )

@@ -6,17 +6,13 @@ its run for a short grace; then the turn gives its worker up, if another run can
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Final, Literal
-
-import msgspec
+from typing import Final
 
 from dispatch import clock
 from dispatch.config import Settings
-from dispatch.errors import Invalid
-from dispatch.models.houses import Agent
 from dispatch.models.permissions import Answer, Question, questions
+from dispatch.models.tools import ToolConfig
 from dispatch.payloads.signals import (
-    AskDefault,
     AskKind,
     PermissionDenied,
     PermissionExpired,
@@ -31,36 +27,9 @@ from workers.agents import ToolCall
 from workers.outcomes import Waiting
 from workers.writer import RunWriter
 
-Rule = Literal["allow", "ask", "deny"]
 _LOOK_SECONDS: Final = 0.25
 _SLOW_LOOK_SECONDS: Final = 2.0
 """After the grace nobody is in a hurry."""
-_MAX_SECONDS: Final = 30 * 24 * 3600
-
-
-class Config(msgspec.Struct, frozen=True, rename="camel"):
-    """The keys of an agent's config that rule its tools."""
-
-    permissions: dict[str, Rule] = {}
-    permission_seconds: float | None = None
-    """How long a question may be answered; None: `ARBE_PERMISSION_SECONDS`."""
-    permission_default: AskDefault = "deny"
-    """The answer when nobody gave one."""
-
-
-def config_of(agent: Agent) -> Config:
-    """Read an agent's rules.
-
-    Raises: Invalid, naming what is wrong.
-    """
-    try:
-        found = msgspec.convert(agent.config, Config)
-    except msgspec.ValidationError as error:
-        raise Invalid(f"The agent's config is wrong: {error}.") from error
-    seconds = found.permission_seconds
-    if seconds is not None and not 0 < seconds <= _MAX_SECONDS:
-        raise Invalid(f"`permissionSeconds` must be between 0 and {_MAX_SECONDS}.")
-    return found
 
 
 class Permissions:
@@ -72,7 +41,7 @@ class Permissions:
         connection: Connection,
         writer: RunWriter,
         *,
-        config: Config,
+        config: ToolConfig,
         settings: Settings,
         may_leave: Callable[[], bool],
     ) -> None:

@@ -7,12 +7,14 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 import msgspec
 
 from dispatch.errors import Invalid
+from dispatch.models import tools
 from dispatch.models.houses import Agent
-from workers.agents import Tool, ToolAnswer, ToolCall
+from dispatch.models.tools import Tool
+from workers.agents import ToolAnswer, ToolCall
 from workers.sandboxes import CommandResult, OnOutput
 
 RUN_COMMAND: Final = Tool(
-    name="run_command",
+    name=tools.RUN_COMMAND,
     description=(
         "Run a shell command in this thread's sandbox, whose files stay from one command to "
         "the next. Returns the end of its output and its exit code."
@@ -42,38 +44,14 @@ class _Command(msgspec.Struct, forbid_unknown_fields=True):
     command: str
 
 
-class _Offer(msgspec.Struct):
-    tools: tuple[str, ...] = (RUN_COMMAND.name,)
-    functions: tuple[Tool, ...] = ()
-
-
 def offered(agent: Agent) -> tuple[Tool, ...]:
     """Return the tools an agent may call: ours, and its `functions`.
 
     Its config's `tools` names those of ours; without it all are offered.
-    Raises: Invalid, for a name there is no tool of.
+    Raises: Invalid, for a config that its creation would refuse today.
     """
-    offer = _offer(agent)
-    names = offer.tools
-    unknown = [name for name in names if name not in _TOOLS]
-    if unknown:
-        raise Invalid(
-            f"The agent's config names a tool there is not: {unknown[0]}.",
-            next_step=f"There is: {', '.join(_TOOLS)}.",
-        )
-    return (*(_TOOLS[name] for name in names), *offer.functions)
-
-
-def is_function(agent: Agent, name: str) -> bool:
-    """Tell whether a tool is performed by a program of the agent's people."""
-    return any(each.name == name for each in _offer(agent).functions)
-
-
-def _offer(agent: Agent) -> _Offer:
-    try:
-        return msgspec.convert(agent.config, _Offer)
-    except msgspec.ValidationError as error:
-        raise Invalid(f"The agent's config is wrong: {error}.") from error
+    config = tools.of(agent.config)
+    return (*(_TOOLS[name] for name in config.tools), *config.functions)
 
 
 def find(name: str) -> OwnTool | None:

@@ -6,10 +6,9 @@ import msgspec
 import typer
 
 from dispatch.cli import agent_doctor, commands, exits, rows
-from dispatch.cli.arguments import AgentRef, Yes
+from dispatch.cli.arguments import AgentRef, Config, Yes
 from dispatch.cli.doors import Door
 from dispatch.client.connection import Json, present
-from dispatch.errors import Invalid
 
 app = commands.noun("Agents: the bots of your house.")
 
@@ -20,7 +19,8 @@ app = commands.noun("Agents: the bots of your house.")
     examples="""
     arbe agent create @demo
     arbe agent create @reviewer --runner demo --trigger-mode mention
-    arbe agent create @coder --runner pi --model gpt-5 --config "$(cat coder.json)"
+    arbe agent create @coder --runner pi --model gpt-5 --config @coder.json
+    arbe agent create @careful --config '{"permissions": {"run_command": "ask"}}'
     """,
 )
 async def create(
@@ -34,10 +34,7 @@ async def create(
         str | None,
         typer.Option("--trigger-mode", help="always, mention or never.", metavar="MODE"),
     ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option("--config", help="What its runner wants to know.", metavar="JSON"),
-    ] = None,
+    config: Config = None,
 ) -> None:
     """Make an agent."""
     rows.show(
@@ -47,7 +44,7 @@ async def create(
             runner=runner,
             model=model,
             trigger_mode=trigger_mode,
-            config=_read_config(config),
+            config=_decoded(config),
         ),
     )
 
@@ -71,6 +68,7 @@ async def show(door: Door, agent: AgentRef) -> None:
     examples="""
     arbe agent update @demo --trigger-mode always
     arbe agent update @reviewer --runner demo --model small
+    arbe agent update @careful --config @careful.json
     """,
 )
 async def update(
@@ -93,10 +91,7 @@ async def update(
             metavar="MODE",
         ),
     ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option("--config", help="What its runner wants to know.", metavar="JSON"),
-    ] = None,
+    config: Config = None,
 ) -> None:
     """Change an agent; turns already dispatched run as they were born.
 
@@ -107,7 +102,7 @@ async def update(
             "handle": handle.removeprefix("@") if handle else None,
             "runner": runner,
             "triggerMode": trigger_mode,
-            "config": _read_config(config),
+            "config": _decoded(config),
         }
     )
     if model is not None:
@@ -149,11 +144,5 @@ async def doctor(
         raise exits.Ended(code)
 
 
-def _read_config(text: str | None) -> dict[str, Any] | None:
-    """Read an option that holds a JSON object. Raises: Invalid, when it does not."""
-    if text is None:
-        return None
-    try:
-        return msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.DecodeError as error:
-        raise Invalid(f"--config is not a JSON object: {error}.") from error
+def _decoded(config: str | None) -> dict[str, Any] | None:
+    return None if config is None else msgspec.json.decode(config, type=dict[str, Any])

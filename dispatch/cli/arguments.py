@@ -1,8 +1,10 @@
 """Arguments and options that several commands share, and the two that ask the person."""
 
 import sys
-from typing import Annotated, Final
+from pathlib import Path
+from typing import Annotated, Any, Final
 
+import msgspec
 import typer
 
 ThreadRef = Annotated[
@@ -59,6 +61,21 @@ def read_stdin(value: str | None) -> str | None:
         raise typer.BadParameter("standard input is not UTF-8 text") from error
 
 
+def read_json(value: str | None) -> str | None:
+    """Replace `@file` by what stands in that file; refuse what is no JSON object."""
+    if value is None:
+        return None
+    try:
+        text = Path(value[1:]).read_text(encoding="utf-8") if value.startswith("@") else value
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"cannot read {value[1:]}: {error}") from error
+    try:
+        msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise typer.BadParameter(f"this is no JSON object: {error}") from error
+    return text
+
+
 def ask_first(yes: bool) -> bool:
     """Ask before something that cannot be undone, if there is somebody to ask."""
     if not yes and sys.stdin.isatty():
@@ -67,3 +84,12 @@ def ask_first(yes: bool) -> bool:
 
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", callback=ask_first)]
+Config = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        help="Its settings, replaced whole: a JSON object, or @FILE with one.",
+        metavar="JSON",
+        callback=read_json,
+    ),
+]

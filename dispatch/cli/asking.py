@@ -2,7 +2,6 @@
 
 from dispatch.cli import rows
 from dispatch.payloads import signals
-from dispatch.payloads.chat import Author
 
 
 def request(asked: signals.PermissionRequested, *, who: str, call: str, thread: str) -> str:
@@ -23,13 +22,10 @@ def request(asked: signals.PermissionRequested, *, who: str, call: str, thread: 
 def news(payload: signals.Signal) -> str | None:
     """Return how an answer or a wait reads; None for other signals."""
     match payload:
-        case signals.PermissionGranted(output=None):
-            return f"granted{_by(payload.by)}{_why(payload.message)}"
-        case signals.PermissionGranted():
-            word = "an error" if payload.is_error else "the output"
-            return f"{word} came{_by(payload.by)}{_why(payload.message)}"
-        case signals.PermissionDenied():
-            return f"denied{_by(payload.by)}{_why(payload.message)}"
+        case signals.PermissionGranted() | signals.PermissionDenied():
+            word = _answer(payload)
+            by = f" by {payload.by.name or payload.by.kind}" if payload.by else ""
+            return f"{word}{by}: {payload.message}" if payload.message else f"{word}{by}"
         case signals.PermissionExpired(default=default):
             word = "granted" if default == "grant" else "denied"
             return f"nobody answered in time: {word}"
@@ -41,9 +37,9 @@ def news(payload: signals.Signal) -> str | None:
             return None
 
 
-def _by(author: Author | None) -> str:
-    return f" by {author.name or author.kind}" if author else ""
-
-
-def _why(message: str | None) -> str:
-    return f": {message}" if message else ""
+def _answer(told: signals.PermissionGranted | signals.PermissionDenied) -> str:
+    if isinstance(told, signals.PermissionDenied):
+        return "denied"
+    if told.output is None:
+        return "granted"
+    return "what came of it, an error, given" if told.is_error else "what came of it, given"

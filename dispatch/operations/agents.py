@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from dispatch.ids import AgentId
-from dispatch.models import claims, hops, policies
+from dispatch.models import claims, hops, policies, tools
 from dispatch.models.claims import NewId
 from dispatch.models.houses import Agent, Caller, TriggerMode
 from dispatch.models.pages import Page
@@ -42,13 +42,14 @@ async def create(
 
     Promise: threads of this process hear of it at once, those of others within
     `authorization_cache_seconds`. Whether a worker knows the runner is seen at its first turn.
-    Raises: Invalid (handle, limits in the config), Conflict (`handle_taken`).
+    Raises: Invalid (handle, keys of the config), Conflict (`handle_taken`).
     """
     bare = labels.handle(handle)
     runs_on = labels.name(runner, record.settings, what="runner")
     labels.free_json(config, what="config")
     policies.check(config or {})
     hops.check(config or {})
+    tools.check(config or {})
     await narrate.ready(record)
     new = new or claims.fresh()
     agent_id = AgentId(new.id)
@@ -111,6 +112,7 @@ async def update(record: Record, who: Caller, agent_id: AgentId, change: AgentCh
     if isinstance(change.config, dict):
         policies.check(change.config)
         hops.check(change.config)
+        tools.check(change.config)
     async with engine.as_member(record.members, who.member_id) as connection:
         agent = await stored.update(
             connection,

@@ -154,7 +154,7 @@ async def _require_open(record: Record, who: Caller, new: NewThread) -> None:
     if new.parent_thread_id is None or new.parent_dispatch_id is None:
         return
     parent = await dispatches.get(record, who, new.parent_thread_id, new.parent_dispatch_id)
-    if parent.status in {"queued", "running"} and parent.cancel_deadline_ms is None:
+    if parent.status in {"queued", "running", "waiting"} and parent.cancel_deadline_ms is None:
         return
     raise Conflict(
         "parent_ended",

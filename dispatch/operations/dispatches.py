@@ -12,7 +12,7 @@ from dispatch.errors import NotFound
 from dispatch.ids import DISPATCH_ID, DispatchId, EntryId, ThreadId
 from dispatch.models import state as states
 from dispatch.models.houses import Caller
-from dispatch.models.state import ThreadState
+from dispatch.models.state import Dispatch, Run, ThreadState
 from dispatch.operations import authorize, project, receipts
 from dispatch.operations.receipts import Receipt
 from dispatch.operations.record import Record
@@ -29,7 +29,8 @@ class DispatchView(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     thread_id: ThreadId
     agent_id: str
     status: str
-    """queued, running, completed, failed, cancelled, or steered: taken into another turn."""
+    """queued, running, waiting (for somebody's answer), completed, failed, cancelled, or
+    steered: taken into another turn."""
     receipt: Receipt
     """How far its entry came."""
     attempt: int
@@ -62,7 +63,7 @@ async def get(
     state = states.from_fields(await entries.state_fields(record.connection, thread_id))
     if dispatch_id in state.dispatches:
         view = _open_view(state, thread_id, dispatch_id)
-        if view.status == "running":
+        if view.run_id is not None:
             return view
         story = await receipts.read(record, thread_id, dispatch_id)
         # It may have started or ended between the two looks: the stream is the newer one.
@@ -113,7 +114,7 @@ def _open_view(
         id=dispatch_id,
         thread_id=thread_id,
         agent_id=dispatch.lane,
-        status="running" if run else "queued",
+        status=_open_word(run, dispatch),
         receipt="delivered" if run else "accepted",
         attempt=dispatch.attempt,
         max_attempts=dispatch.policy.max_attempts,
@@ -122,6 +123,12 @@ def _open_view(
         worker_id=run.worker_id if run else None,
         cancel_deadline_ms=run.cancel_deadline_ms if run else None,
     )
+
+
+def _open_word(run: Run | None, dispatch: Dispatch) -> str:
+    if dispatch.asks:
+        return "waiting"
+    return "running" if run else "queued"
 
 
 async def _ended_view(

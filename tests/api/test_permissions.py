@@ -1,5 +1,7 @@
 """What turns ask, and its answers: by HTTP, by the library, by the command line."""
 
+import json
+
 import pytest
 
 from dispatch.client import Client, Json
@@ -131,4 +133,71 @@ async def test_the_transcript_shows_a_question_with_the_command_that_answers_it(
     await turn.end()
     ended = await finish(reader)
     assert (shown + ended.out).count("· granted by Ada") == 1
-    assert "· the output came by Ada" in ended.out
+    assert "· what came of it, given by Ada" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("permissions", {"run_command": "maybe"}),
+        ("permissions", ["run_command"]),
+        ("permissionSeconds", 0),
+        ("permissionSeconds", "an hour"),
+        ("permissionDefault", "perhaps"),
+        ("tools", ["run_comand"]),
+        ("tools", "run_command"),
+        ("functions", [{"name": "f"}]),
+        ("functions", [{"name": "a b", "description": "", "parameters": {"type": "object"}}]),
+        ("functions", [{"name": "f", "description": "", "parameters": {"type": "array"}}]),
+        ("functions", [{"name": "f", "description": "", "parameters": {"type": "object"}}] * 2),
+    ],
+)
+async def test_a_config_that_no_turn_could_use_is_refused_by_the_name_of_its_key(
+    home: Home, key: str, value: object
+) -> None:
+    body = {"handle": "bad", "runner": "demo", "config": {key: value}}
+    refused = problem(await home.http.post("/v1/agents", json=body), 422, "invalid")
+    assert key in refused["detail"]
+    await home.agent("good")
+    changed = await home.http.patch("/v1/agents/@good", json={"config": {key: value}})
+    assert key in problem(changed, 422, "invalid")["detail"]
+
+
+async def test_an_agents_config_is_given_as_json_or_as_a_file(arbe: Arbe) -> None:
+    rules = {"permissions": {"run_command": "ask"}, "permissionSeconds": 60}
+    text = json.dumps(rules)
+    made = await arbe("agent", "create", "@careful", "--config", text, "--json")
+    assert made.json["config"] == rules
+    (arbe.folder / "c.json").write_text('{"permissions": {"run_command": "deny"}}')
+    changed = await arbe("agent", "update", "@careful", "--config", "@c.json", "--json")
+    assert changed.json["config"] == {"permissions": {"run_command": "deny"}}
+    for wrong in ("[]", "{", "@nothing.json"):
+        assert (await arbe("agent", "update", "@careful", "--config", wrong)).code == 64
+    refused = await arbe("agent", "update", "@careful", "--config", '{"permissions": 1}')
+    assert (refused.code, "permissions" in refused.err) == (1, True)
+
+
+@pytest.mark.parametrize("parked", [False, True])
+async def test_a_turn_that_waits_says_so_with_the_command_that_answers_it(
+    arbe: Arbe, home: Home, record: Record, parked: bool
+) -> None:
+    thread, question, turn = await asking(home, record)
+    if parked:
+        assert await turn.wait() == "waiting"
+    url = f"/v1/threads/{thread}"
+    dispatch = f"{url}/dispatches/{turn.fence.dispatch_id}"
+    seen = (await home.http.get(dispatch)).json()
+    assert (seen["status"], "runId" in seen) == ("waiting", not parked)
+    told = await arbe("thread", "diagnose", thread)
+    assert told.code == 0
+    assert told.out.startswith("waiting\nIt waits for permission to call")
+    assert f"arbe permission grant {thread} {question}" in told.out
+    found = (await home.http.get(f"{url}/diagnose")).json()
+    assert found["evidence"]["asks"] == [question]
+    fleet = (await home.http.get("/v1/diagnose")).json()
+    assert fleet["threads"]["stages"] == {"waiting": 1}
+    child = {"parent": thread, "parentDispatchId": turn.fence.dispatch_id}
+    created(await home.http.post("/v1/threads", json=child))
+    await home.http.post(f"{url}/permissions/{question}", json={"decision": "grant"})
+    after = (await home.http.get(dispatch)).json()
+    assert after["status"] == ("queued" if parked else "running")

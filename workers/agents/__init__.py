@@ -19,19 +19,23 @@ from pydantic import SecretStr
 from dispatch.ids import DispatchId, EntryId, RunId, ThreadId
 from dispatch.models.history import HistoryMessage
 from dispatch.models.houses import Agent
+from dispatch.models.tools import Tool
 from dispatch.payloads import LLMPayload
 from dispatch.payloads.signals import Retrying
 from dispatch.payloads.usage import TokenUsage
 from workers.outcomes import AgentOutcome
 from workers.sandboxes import CommandResult, OnOutput
 
-
-class Tool(msgspec.Struct, frozen=True, kw_only=True):
-    """A tool as a model is told of it; `parameters` is the JSON schema of an object."""
-
-    name: str
-    description: str
-    parameters: dict[str, Any]
+__all__ = [
+    "AgentPayload",
+    "Hands",
+    "Perform",
+    "Runner",
+    "Tool",
+    "ToolAnswer",
+    "ToolCall",
+    "TurnRequest",
+]
 
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True):

@@ -49,8 +49,11 @@ class DispatchAnswer(Answer):
     thread_id: str
     agent_id: str
     status: Annotated[
-        Literal["queued", "running", "completed", "failed", "cancelled", "steered"],
-        Field(description="`steered`: its entry was taken into another dispatch's turn."),
+        Literal["queued", "running", "waiting", "completed", "failed", "cancelled", "steered"],
+        Field(
+            description="`waiting`: for the answer to what it asked (`/permissions`); it may "
+            "hold no worker. `steered`: its entry was taken into another dispatch's turn."
+        ),
     ]
     receipt: Annotated[
         Receipt,

@@ -27,7 +27,7 @@ Stage = Literal[
     "completed",
     "idle",
 ]
-"""Where a dispatch stands, the worst first."""
+"""Where a dispatch stands, the worst first. `waiting`: for another turn, or for an answer."""
 Gravity = Literal["failed", "stalled", "degraded"]
 """`failed`: nothing can start; `stalled`: something stands still; `degraded`: all goes on."""
 Evidence = dict[str, str | int | bool | list[str] | None]

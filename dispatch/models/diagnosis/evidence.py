@@ -3,7 +3,7 @@
 from typing import Final
 
 from dispatch.ids import DispatchId
-from dispatch.models.diagnosis import Evidence, Sight, runs
+from dispatch.models.diagnosis import Evidence, Sight, asks, runs
 from dispatch.models.state import Dispatch, Lane, Run
 from dispatch.task_names import TURNS_QUEUE
 
@@ -23,6 +23,7 @@ def of(dispatch_id: DispatchId, dispatch: Dispatch, lane: Lane, sight: Sight) ->
         "nowMs": sight.now_ms,
         "workersAlive": len(sight.living),
     }
+    facts |= asks.evidence(dispatch)
     if dispatch_id in lane.queue:
         facts |= _place(dispatch_id, dispatch, lane, sight)
     if lane.run is not None:

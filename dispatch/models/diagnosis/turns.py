@@ -7,7 +7,7 @@ for as long as the settings say.
 from typing import Final
 
 from dispatch.ids import DispatchId
-from dispatch.models.diagnosis import Said, Sight, Verdict, evidence, runs
+from dispatch.models.diagnosis import Said, Sight, Verdict, asks, evidence, runs
 from dispatch.models.state import Dispatch, Lane, Run, ThreadState
 
 _GRACES: Final = 4
@@ -19,7 +19,7 @@ def judge(state: ThreadState, dispatch_id: DispatchId, sight: Sight) -> Verdict:
     dispatch = state.dispatches[dispatch_id]
     lane = state.lanes[dispatch.lane]
     if lane.run is not None:
-        said = runs.judge(lane.run, state.dispatches[lane.run.dispatch_id], sight)
+        said = _run(lane.run, state.dispatches[lane.run.dispatch_id], sight)
         if lane.run.dispatch_id != dispatch_id:
             is_next = lane.target_of(dispatch_id) == lane.run.dispatch_id
             said = _behind(lane.run, said, sight, steers=is_next)
@@ -37,8 +37,18 @@ def judge(state: ThreadState, dispatch_id: DispatchId, sight: Sight) -> Verdict:
     )
 
 
+def _run(run: Run, dispatch: Dispatch, sight: Sight) -> Said:
+    """Judge a run; one that is well and waits for answers is not mute."""
+    said = runs.judge(run, dispatch, sight)
+    if dispatch.asks and said.stage in {"running", "no_progress"}:
+        return asks.judge(dispatch, sight, is_held=True)
+    return said
+
+
 def _next(dispatch: Dispatch, lane: Lane, sight: Sight) -> Said:
     """Judge the head of a free lane."""
+    if dispatch.asks:
+        return asks.judge(dispatch, sight, is_held=False)
     if sight.now_ms < dispatch.not_before_ms:
         seconds = sight.seconds_until(dispatch.not_before_ms)
         return Said(
