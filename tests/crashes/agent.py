@@ -6,8 +6,9 @@ from typing import Final, Protocol
 from dispatch.payloads.llm import Assistant, Chunk, ToolResult
 from dispatch.payloads.usage import Cost, TokenUsage
 from tests.crashes.life import Life
-from workers.agents import Hands, TurnRequest
+from workers.agents import Hands, ToolAnswer, ToolCall, TurnRequest
 from workers.outcomes import AgentOutcome, Completed, Failed
+from workers.sandboxes import OnOutput
 
 NAME: Final = "scripted"
 _MENTIONS: Final = re.compile(r"^(?:@\w+ )+")
@@ -36,6 +37,8 @@ async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
             case "mark":
                 said = _message(name, {"type": "text", "text": "so far"})
                 await hands.emit(said, checkpoint={"done": number + 1})
+            case "permit":
+                await _permitted(request, hands)
             case "steer":
                 for text in await hands.take_steering(number):
                     await _obey(text, f"{name}s", request, hands)
@@ -71,6 +74,20 @@ async def _obey(word: str, name: str, request: TurnRequest, hands: Hands) -> Non
             raise RuntimeError("as told")
         case _:
             raise AssertionError(word)
+
+
+async def _permitted(request: TurnRequest, hands: Hands) -> None:
+    """Call a tool that must be asked for, once in all attempts."""
+    call = ToolCall(id=f"{request.dispatch_id}:permit", name="act", arguments={})
+    found = await hands.history()
+    if not any(call.id in str(each.message) for each in found):
+        content = {"type": "toolCall", "id": call.id, "name": call.name}
+        await hands.emit(_message(f"{request.run_id}:permit", content))
+
+    async def act(_call: ToolCall, _on_output: OnOutput) -> ToolAnswer:
+        return ToolAnswer(text="done")
+
+    await hands.call_tool(call, act)
 
 
 def _message(name: str, content: dict[str, str]) -> Assistant:

@@ -6,7 +6,7 @@ from typing import Final
 from dispatch.streams.threads import Terms
 from tests.streams.lives import Holder, Known
 from tests.streams.machine import Machine
-from tests.streams.machine_people import POLITE
+from tests.streams.machine_people import POLICIES, POLITE
 from tests.streams.scene import CALLS, RETRYING
 
 Directed = Callable[[Machine, Known], object]
@@ -93,6 +93,20 @@ def _mute(minutes: int) -> Directed:
     return lambda life, known: life.agent_is_mute(known, 0, ["mute"] * minutes)
 
 
+def _asks(asks: list[int], *then: str | int, **how: bool) -> Directed:
+    return lambda life, known: life.turn_asks(known, 0, asks, then=then, **how)
+
+
+def _waits_for_an_answer_in_its_run(life: Machine, known: Known) -> None:
+    holder = life.hold(known, life.lane(0), policy=POLICIES[2])
+    assert isinstance(holder, Holder)
+    life.put(holder)
+    for _ in range(4):
+        life.scene.clock.advance(60)
+        life.holder_does(holder, "renew")
+        life.look_at(known, holder.fence.lane)
+
+
 def _after_a_loss(word: str) -> Directed:
     """Redis comes back with a run that had ended; then somebody goes on."""
     return lambda life, known: life.redis_forgets_runs(
@@ -126,6 +140,15 @@ LIVES: Final[dict[str, Directed]] = {
     "warned_again_and_again": _mute(3),
     "a_beat_is_progress": _mute(4),
     "mute_agents_run_for_ever": _mute(4),
+    "answer_twice": _asks([20], "grant", "again"),
+    "answer_over_early": _asks([20], "over"),
+    "resume_before_the_last_answer": _asks([20, 20], "grant", "claim"),
+    "expire_questions_early": _asks([20], "expire"),
+    "wait_though_answered": _asks([20], "grant", "wait", leaves=False),
+    "wait_burns_an_attempt": _asks([20], "grant", "claim"),
+    "wait_undoes_a_cancel": _asks([20], cancelled=True),
+    "wait_with_open_calls": _asks([20]),
+    "who_waits_for_an_answer_is_mute": _waits_for_an_answer_in_its_run,
     "accept_after_a_restart_unasked": _after_a_loss("post"),
     "append_after_a_restart_unasked": _after_a_loss("append"),
     "finish_after_a_restart_unasked": _after_a_loss("finish"),

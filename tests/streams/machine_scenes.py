@@ -5,12 +5,12 @@ from hypothesis.stateful import multiple, rule
 
 from dispatch.streams.threads import Terms
 from tests.streams.lives import LANES, Holder, Known, holders, known_threads
-from tests.streams.machine_keepers import Keepers
+from tests.streams.machine_asking import Asking
 from tests.streams.machine_people import POLICIES, POLITE
 from tests.streams.scene import ASSISTANT, CHUNK, RETRYING
 
 
-class Scenes(Keepers):
+class Scenes(Asking):
     """What happens to one run from its birth on."""
 
     @rule(

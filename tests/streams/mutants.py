@@ -145,6 +145,32 @@ SCRIPTS: Final[dict[str, Mutant]] = {
         "if stop_at then",
     ),
     "warned_again_and_again": ("expire", "found[12] ~= found[6] and", "true and"),
+    # questions
+    "answer_twice": ("answer", "table.remove(asks, asked)", ""),
+    "answer_over_early": (
+        "answer",
+        "if ARGV[4] == 'over' and now < asks[asked].deadline then",
+        "if false then",
+    ),
+    "resume_before_the_last_answer": ("answer", "or #asks > 0 then", "then"),
+    "expire_questions_early": ("expire", "if now < ask.deadline then", "if false then"),
+    "wait_though_answered": (
+        "wait",
+        "if #asks == 0 then return {'ANSWERED'} end",
+        "if #asks == 0 then asks[1] = {deadline = now_ms() + 1} end",
+    ),
+    "wait_burns_an_attempt": ("wait", "record.attempt = record.attempt - 1", ""),
+    "wait_undoes_a_cancel": ("wait", "if found[2] then return {'CANCELLING'} end", ""),
+    "wait_with_open_calls": (
+        "wait",
+        "interrupt_calls(dispatch, tonumber(found[3]), true)",
+        "tonumber(found[3])",
+    ),
+    "who_waits_for_an_answer_is_mute": (
+        "expire",
+        "local is_asking = redis",
+        "local is_asking = false and redis",
+    ),
     # people who end things
     "withdraw_what_runs": (
         "cancel",

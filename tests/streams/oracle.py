@@ -66,7 +66,10 @@ def verdict(
         return _of_run(state, lane.run, now_ms=now_ms, is_dead=is_dead)
     if not lane.queue:
         return "none"
-    not_before_ms = state.dispatches[lane.queue[0]].not_before_ms
+    head = state.dispatches[lane.queue[0]]
+    if head.asks:
+        return "wait" if any(now_ms < ask.deadline_ms for ask in head.asks) else "hint"
+    not_before_ms = head.not_before_ms
     if now_ms < not_before_ms:
         return "wait"
     waited_ms = now_ms - max(lane.since_ms or 0, not_before_ms)
@@ -81,9 +84,43 @@ def deliveries(state: ThreadState, lane_id: str, target: DispatchId) -> list[Dis
     return list(lane.steering(target))
 
 
+def may_leave(state: ThreadState, lane_id: str, fence: str) -> bool:
+    """Tell whether a worker would let a turn wait: nothing that was seen is done again."""
+    run = state.lanes.get(lane_id, Lane()).run
+    if run is None or run.fence != fence:
+        return True  # it does not know that it is over
+    return state.dispatches[run.dispatch_id].policy.repeatable or not run.effects
+
+
+def leaving(state: ThreadState, lane_id: str, fence: str) -> str:
+    """Tell what `wait` answers."""
+    run = state.lanes.get(lane_id, Lane()).run
+    if run is None or run.fence != fence:
+        return "fenced"
+    if run.cancel_deadline_ms is not None:
+        return "cancelling"
+    return "waiting" if state.dispatches[run.dispatch_id].asks else "answered"
+
+
+def answering(
+    state: ThreadState, dispatch_id: DispatchId, ask_id: str, *, now_ms: int, is_over: bool
+) -> str:
+    """Tell what `answer` answers: a word, or the agent that can go on now."""
+    dispatch = state.dispatches.get(dispatch_id)
+    asks = {ask.id: ask for ask in dispatch.asks} if dispatch is not None else {}
+    if dispatch is None or ask_id not in asks:
+        return "none"
+    if is_over and now_ms < asks[ask_id].deadline_ms:
+        return "early"
+    is_free = state.lanes[dispatch.lane].run is None
+    return dispatch.lane if is_free and len(asks) == 1 else "answered"
+
+
 def _of_run(state: ThreadState, run: Run, *, now_ms: int, is_dead: bool) -> str:
     policy = state.dispatches[run.dispatch_id].policy
     if now_ms < run.over_ms and not is_dead:
+        if state.dispatches[run.dispatch_id].asks:
+            return "live"  # who waits for an answer is not mute
         return _of_living(run, now_ms - run.at_ms, policy.warn_ms, policy.progress_ms)
     is_asked = run.cancel_deadline_ms is not None
     if is_asked and run.cancel_reason != "no_progress":

@@ -9,6 +9,7 @@ from typing import Final
 
 from dispatch import payloads
 from dispatch.ids import milliseconds_of
+from dispatch.models.permissions import Answer
 from dispatch.payloads import usage as usages
 from dispatch.payloads.chat import Chat
 from dispatch.payloads.content import open_calls
@@ -22,8 +23,13 @@ from dispatch.payloads.signals import (
     Failed,
     FellThrough,
     NoProgress,
+    PermissionDenied,
+    PermissionExpired,
+    PermissionGranted,
+    PermissionRequested,
     Queued,
     Released,
+    Resumed,
     RolledBack,
     RunLost,
     SessionOrphaned,
@@ -31,6 +37,7 @@ from dispatch.payloads.signals import (
     Steered,
     StreamRollback,
     Terminal,
+    Waiting,
 )
 from tests.streams.scene import Read
 from tests.streams.turns import Books, Lane, Run, Turn
@@ -58,6 +65,7 @@ class Witness(Books):
         assert self.orphaned is None, "a failure by the record is told to the thread"
         assert not self.falling, "whoever was to steer a turn hears that it ended"
         assert not self.rolling, "a Redis that forgot leaves no dispatch open"
+        assert self.resuming is None, "a turn goes on after its last answer"
         return self
 
     def _order(self, entry: Read) -> None:
@@ -88,6 +96,8 @@ class Witness(Books):
             assert isinstance(payload, SessionOrphaned), (
                 "a failure by the record is told to the thread"
             )
+        elif self.resuming is not None:
+            assert isinstance(payload, Resumed), "a turn goes on after its last answer"
         elif self.rolling:
             is_told = isinstance(payload, Failed | ToolResult)
             assert is_told, "a Redis that forgot leaves no dispatch open"
@@ -222,6 +232,45 @@ class Witness(Books):
         assert lost.attempt < turn.queued.max_attempts, "attempts have an end"
         turn.not_before_ms = lost.not_before
 
+    # --- questions ---------------------------------------------------------------------------
+
+    @_say.register
+    def _asked(self, asked: PermissionRequested, entry: Read) -> None:
+        run = self._by_holder((entry.writer or "").rpartition(":")[0], entry)
+        turn = self.turns[asked.dispatch_id]
+        assert run.dispatch_id == asked.dispatch_id, "a run asks for itself"
+        assert asked.permission_id not in turn.asks, "a question is asked once"
+        turn.asks[asked.permission_id] = asked
+
+    @_say.register(PermissionGranted | PermissionDenied | PermissionExpired)
+    def _answered(self, told: Answer, entry: Read) -> None:
+        turn = self.turns[told.dispatch_id]
+        assert told.dispatch_id not in self.ended, "what has ended is not answered"
+        assert told.permission_id in turn.asks, "a question has one answer"
+        asked = turn.asks.pop(told.permission_id)
+        if isinstance(told, PermissionExpired):
+            is_over = milliseconds_of(entry.id) >= asked.deadline
+            assert is_over, "nobody's time to answer is cut short"
+            assert told.default == asked.default
+        run = self.lanes[turn.queued.agent_id].run
+        if not turn.asks and (run is None or run.dispatch_id != told.dispatch_id):
+            self.resuming = told.dispatch_id
+
+    @_say.register
+    def _waiting(self, waiting: Waiting, _entry: Read) -> None:
+        turn = self._requeued(waiting.dispatch_id, waiting.run_id)
+        assert turn.asks, "a turn waits while a question of it is open"
+        assert waiting.until >= max(ask.deadline for ask in turn.asks.values())
+        turn.next_attempt -= 1
+        turn.not_before_ms = waiting.until
+
+    @_say.register
+    def _resumed(self, resumed: Resumed, _entry: Read) -> None:
+        turn = self.turns[resumed.dispatch_id]
+        assert not turn.asks, "a turn goes on after its last answer"
+        assert self.resuming == resumed.dispatch_id, "a turn goes on after its last answer"
+        turn.not_before_ms, self.resuming = 0, None
+
     # --- clocks, cancels ---------------------------------------------------------------------
 
     @_say.register
@@ -246,6 +295,7 @@ class Witness(Books):
     def _no_progress(self, warning: NoProgress, entry: Read) -> None:
         run = self._running(warning.dispatch_id)
         limit_ms = self.births[warning.dispatch_id].warn_ms
+        assert not self.turns[warning.dispatch_id].asks, "who waits for an answer is not mute"
         assert (warning.run_id, warning.since_ms) == (run.started.run_id, run.at_ms)
         assert 0 < limit_ms <= milliseconds_of(entry.id) - run.at_ms, "only the mute are warned"
         assert run.warned_ms != run.at_ms, "a silence is warned of once"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dispatch.ids import RunId
-from dispatch.payloads.signals import Queued, Started
+from dispatch.payloads.signals import PermissionRequested, Queued, Started
 from dispatch.payloads.usage import UsageTotals
 from tests.streams.scene import Read
 
@@ -25,6 +25,8 @@ class Turn:
     checkpoint_id: str | None = None
     calls: set[str] = field(default_factory=set)
     """Tool calls that were announced and have no result yet."""
+    asks: dict[str, PermissionRequested] = field(default_factory=dict)
+    """Questions that have no answer yet."""
     spoiled: bool = False
     """True: a run of it was seen, since its checkpoint, and it may not happen twice."""
 
@@ -105,6 +107,8 @@ class Books:
     """A dispatch whose `failed` must be followed by the thread's own signal."""
     falling: list[str] = field(default_factory=list)
     """Steering dispatches whose target has just ended: they are told so at once."""
+    resuming: str | None = None
+    """A dispatch without a run whose last question was answered: it goes on at once."""
     rolling: list[str] = field(default_factory=list)
     """Dispatches that were open when Redis had forgotten: they end at once."""
 
@@ -112,7 +116,8 @@ class Books:
         run, turn = self._left(run_id), self.turns[dispatch_id]
         assert run.dispatch_id == dispatch_id
         assert not run.deadline_ms, "a cancel is never undone"
-        assert not turn.calls, UNPAIRED
+        waiting = {each.tool_call_id for each in turn.asks.values()}
+        assert turn.calls <= waiting, UNPAIRED
         self.lanes[turn.queued.agent_id].queue.insert(0, dispatch_id)
         return turn
 

@@ -1,4 +1,7 @@
-"""Agents that do what no agent should, offered to workers as an installed package would be."""
+"""Agents that do what no agent should, and one that calls a tool.
+
+They are offered to workers as an installed package would be.
+"""
 
 import asyncio
 import contextlib
@@ -7,13 +10,14 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from dispatch.errors import ArbeError
-from dispatch.payloads.llm import Chunk
-from workers.agents import Hands, TurnRequest
+from dispatch.payloads.llm import Assistant, Chunk
+from workers.agents import Hands, ToolCall, TurnRequest
 from workers.outcomes import AgentOutcome, Completed
 
-NAMES = ("blocking", "hoarding", "stubborn")
+NAMES = ("blocking", "calling", "hoarding", "stubborn")
 STUBBORN_SECONDS = 40.0
 
 
@@ -38,6 +42,26 @@ async def stubborn(request: TurnRequest, hands: Hands) -> AgentOutcome:
             await hands.emit(words)
             await asyncio.sleep(0.1)
     return Completed()
+
+
+async def calling(request: TurnRequest, hands: Hands) -> AgentOutcome:
+    """Call the last tool that one is offered, and say what came of it."""
+    last = (await hands.history())[-1]
+    call = ToolCall(id="call-1", name=request.tools[-1].name, arguments={"city": "Oslo"})
+    if last.role == "user":
+        block = {"type": "toolCall", "id": call.id, "name": call.name}
+        await hands.emit(_said(request, 1, {**block, "arguments": call.arguments}))
+    answer = await hands.call_tool(call)
+    word = "failed" if answer.is_error else "done"
+    await hands.emit(_said(request, 2, {"type": "text", "text": f"{word}: {answer.text}"}))
+    return Completed()
+
+
+def _said(request: TurnRequest, number: int, block: dict[str, Any]) -> Assistant:
+    message = {"role": "assistant", "content": [block]}
+    return Assistant(
+        message_id=request.message_id(number), turn_index=number - 1, message=message
+    )
 
 
 def offer(folder: Path) -> str:

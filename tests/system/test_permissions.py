@@ -1,16 +1,27 @@
 """A tool that must be asked for: the turn waits for people, and holds no worker for long."""
 
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
 import pytest
 
+from dispatch.api.app import create_app
 from dispatch.errors import Conflict, Invalid
 from dispatch.ids import ThreadId
 from dispatch.operations import permissions
 from dispatch.operations.permissions import Reply
 from dispatch.payloads.llm import Assistant, ToolResult
 from dispatch.stores.postgres import agents, engine
+from tests.system import runners
 from tests.system.houses import Casa
 from tests.system.processes import Processes
 
+WEATHER = {
+    "name": "weather",
+    "description": "What it is like outside.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
 COMPLETED = "signal.dispatch.completed"
 WAITING = "signal.dispatch.waiting"
 REQUESTED = "signal.permission.requested"
@@ -137,3 +148,46 @@ async def test_an_answer_is_given_once_and_fits_its_question(
     with pytest.raises(Conflict, match="another answer"):
         await permissions.answer(*call, DENY)
     await casa.wait(thread_id, lambda types: COMPLETED in types)
+
+
+@pytest.fixture
+async def http(casa: Casa) -> AsyncIterator[httpx.AsyncClient]:
+    """The API in this process, on the system's servers."""
+    app = create_app(casa.record.settings)
+    app.state.record = casa.record
+    headers = {"Authorization": f"Bearer {casa.token}"}
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://arbe", headers=headers
+    ) as client:
+        yield client
+
+
+@pytest.mark.parametrize("is_error", [False, True])
+async def test_a_function_is_called_by_the_program_of_the_agents_people(
+    casa: Casa, processes: Processes, http: httpx.AsyncClient, tmp_path: Path, is_error: bool
+) -> None:
+    path = runners.offer(tmp_path)
+    first = processes.start_worker(PYTHONPATH=path, ARBE_PERMISSION_GRACE_SECONDS="0.2")
+    changed = await http.patch(
+        "/v1/agents/@demo",
+        json={"runner": "calling", "config": {"functions": [WEATHER], "repeatable": True}},
+    )
+    assert changed.status_code == 200, changed.text
+    thread_id = await casa.dm()
+    await casa.post(thread_id, "how is the weather?")
+    await casa.wait(thread_id, lambda types: WAITING in types)
+    first.kill()
+    url = f"/v1/threads/{thread_id}/permissions"
+    (asked,) = (await http.get(url)).json()["permissions"]
+    assert (asked["kind"], asked["toolName"]) == ("output", "weather")
+    assert asked["arguments"] == {"city": "Oslo"}
+    refused = await http.post(f"{url}/{asked['id']}", json={"decision": "grant"})
+    assert refused.status_code == 422
+    told = {"decision": "grant", "output": "7 degrees", "isError": is_error}
+    assert (await http.post(f"{url}/{asked['id']}", json=told)).status_code == 200
+    processes.start_worker(PYTHONPATH=path)
+    types = await casa.wait(thread_id, lambda types: COMPLETED in types)
+    assert types.count(REQUESTED) == types.count("pi.tool_result") == 1
+    _, last = await last_words(casa, thread_id)
+    assert last == ("failed: 7 degrees" if is_error else "done: 7 degrees")

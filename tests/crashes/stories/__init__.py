@@ -2,13 +2,14 @@
 
 from typing import Final
 
-from tests.crashes.stories import asking, busy, endings, forgetting, people, turns
+from tests.crashes.stories import asking, busy, endings, forgetting, people, permitting, turns
 from tests.crashes.stories.story import Story
 
 STORIES: Final[tuple[Story, ...]] = (
     *turns.STORIES,
     *busy.STORIES,
     *asking.STORIES,
+    *permitting.STORIES,
     *endings.STORIES,
     *people.STORIES,
     *forgetting.STORIES,
