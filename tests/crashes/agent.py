@@ -38,7 +38,7 @@ async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
                 said = _message(name, {"type": "text", "text": "so far"})
                 await hands.emit(said, checkpoint={"done": number + 1})
             case "permit":
-                await _permitted(request, hands)
+                await _permitted(number, request, hands)
             case "steer":
                 for text in await hands.take_steering(number):
                     await _obey(text, f"{name}s", request, hands)
@@ -76,13 +76,14 @@ async def _obey(word: str, name: str, request: TurnRequest, hands: Hands) -> Non
             raise AssertionError(word)
 
 
-async def _permitted(request: TurnRequest, hands: Hands) -> None:
+async def _permitted(number: int, request: TurnRequest, hands: Hands) -> None:
     """Call a tool that must be asked for, once in all attempts."""
     call = ToolCall(id=f"{request.dispatch_id}:permit", name="act", arguments={})
     found = await hands.history()
     if not any(call.id in str(each.message) for each in found):
         content = {"type": "toolCall", "id": call.id, "name": call.name}
-        await hands.emit(_message(f"{request.run_id}:permit", content))
+        announced = _message(f"{request.run_id}:permit", content)
+        await hands.emit(announced, checkpoint={"done": number})
 
     async def act(_call: ToolCall, _on_output: OnOutput) -> ToolAnswer:
         return ToolAnswer(text="done")
