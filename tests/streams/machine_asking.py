@@ -134,10 +134,10 @@ class Asking(Keepers):
         if leaves:
             self.leave(holder)
         for word in then:
-            holder = self._goes_on(holder, word, put, left)
+            holder = self._then(holder, word, put, left)
         return holder
 
-    def _goes_on(self, holder: Holder, word: str | int, put: list, left: list) -> Holder:
+    def _then(self, holder: Holder, word: str | int, put: list, left: list) -> Holder:
         """Args: put: what was asked. left: what of it nobody has answered here yet."""
         if isinstance(word, int):
             self.scene.clock.advance(word)
