@@ -93,7 +93,7 @@ def _check_tools(names: tuple[str, ...]) -> None:
 
 
 def _check_functions(functions: tuple[Tool, ...]) -> None:
-    taken = set(OWN)
+    taken: set[str] = set(OWN)
     for each in functions:
         if not _NAME.fullmatch(each.name):
             raise Invalid(
