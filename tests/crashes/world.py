@@ -117,7 +117,7 @@ async def open_world(
     settings = _settings(await _database(postgres_url, database), stream_url)
     doors = Doors(settings)
     url = settings.database_url.get_secret_value()
-    runners = mock.patch.object(registry, "BUILT_IN", {scripted.NAME: scripted.run})
+    runners = mock.patch.object(registry, "BUILT_IN", {scripted.NAME: scripted.__name__})
     admin = await psycopg.AsyncConnection.connect(url, autocommit=True)
     async with admin:
         with doors.open(), runners:
