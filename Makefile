@@ -8,6 +8,9 @@ DEV := $(VENV)/.dev-installed
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header
 
+# Tests mostly wait for clocks and processes: a few files at once, each with servers of its own.
+SPREAD ?= -n 3 --dist loadfile
+
 .DEFAULT_GOAL := help
 .PHONY: help up demo test check bench chaos lock
 
@@ -21,7 +24,7 @@ demo: $(RUNTIME) ## watch a turn stream, then a worker being killed and the thre
 	@exec $(BIN)/arbe demo
 
 test: $(DEV) ## run all tests against real, private servers
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 check: $(DEV) ## lint, formatting, both type checkers, import rules
 	$(BIN)/ruff check .
