@@ -51,7 +51,7 @@ async def saying(request: TurnRequest, hands: Hands) -> AgentOutcome:
 
 @pytest.fixture(autouse=True)
 def runner() -> Iterator[None]:
-    with mock.patch.object(registry, "find", lambda _: saying):
+    with mock.patch.object(registry, "find", return_value=saying):
         yield
 
 
