@@ -90,7 +90,7 @@ async def test_a_fleet_without_a_worker_with_one_and_with_a_dead_one(
     await casa.wait_words(thread_id, timeout_seconds=LIMIT_SECONDS)
     well = await arbe.until(lambda answer: answer.code == 0, *fleet)
     assert well.json["threads"]["stages"] == {"running": 1}
-    # Beside those that earlier tests killed and nobody has missed yet; the newest beat is first.
+    # Beside those that earlier tests killed and nobody has missed yet.
     assert [each["isAlive"] for each in well.json["workers"]].count(True) == 1
     await arbe.until(
         lambda answer: (
