@@ -75,11 +75,17 @@ class _Turn:
         self.is_over = False
 
     def lose_attempt(self) -> None:
-        """Forget what the next attempt will write again; results stay with their calls."""
+        """Forget what the next attempt will write again.
+
+        Results stay with their calls, and so does what was said to steer the turn: it was
+        delivered, and nobody will say it again.
+        """
         kept, late = self.messages[: self.kept], self.messages[self.kept :]
         calls = {call["id"] for each in kept for call in tool_calls(each.message)}
         self.messages = kept + [
-            each for each in late if each.message.get("toolCallId") in calls
+            each
+            for each in late
+            if each.role == "user" or each.message.get("toolCallId") in calls
         ]
 
     def paired(self) -> list[HistoryMessage]:

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 import msgspec
 
 from dispatch.errors import Invalid
-from dispatch.ids import DispatchId
 from dispatch.models.fold import FoldEntry
 from dispatch.payloads.signals import (
     PermissionDenied,
@@ -37,8 +36,3 @@ def questions(entries: Iterable[FoldEntry]) -> dict[str, Question]:
         elif isinstance(payload, Answer) and payload.permission_id in found:
             found[payload.permission_id] = Question(found[payload.permission_id].asked, payload)
     return found
-
-
-def dispatch_of(permission_id: str) -> DispatchId:
-    """Return the dispatch that asked: a permission id is `<dispatch id>.<run id>.<n>`."""
-    return DispatchId(permission_id.rsplit(".", 2)[0])

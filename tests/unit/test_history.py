@@ -204,6 +204,21 @@ def test_a_lost_attempt_leaves_what_its_checkpoint_covers_and_the_results_of_its
     assert story.seen(asks) == seen
 
 
+def test_what_steered_a_lost_attempt_is_not_lost_with_it(story: Story) -> None:
+    asks = story.ask("go")
+    story.start(asks, "r1")
+    story.say("step 1", "r1")
+    story.checkpoint(asks, "r1")
+    steers = story.ask("left!", steers=asks)
+    entry_id = steers.partition(".")[0]
+    taken = Steered(dispatch_id=steers, entry_id=entry_id, into=asks, run_id="r1", step=2)
+    story.add(taken, "r1")
+    story.say("forgotten", "r1")
+    story.lose(asks, "r1")
+    story.start(asks, "r2")
+    assert story.seen(asks) == ["u go", "a step 1", "u left!"]
+
+
 def test_an_attempt_without_a_checkpoint_is_forgotten(story: Story) -> None:
     asks = story.ask("go")
     story.start(asks, "r1")

@@ -1,7 +1,7 @@
 """LangGraph's own Postgres checkpointer on our database, in a schema of its own.
 
 One small pool per process and loop, opened at the first use: a turn holds no connection while
-it waits. Not guaranteed: that a deleted thread's checkpoints are gone; see `forget`.
+it waits. Not guaranteed: that a deleted thread's checkpoints are gone.
 """
 
 import asyncio
