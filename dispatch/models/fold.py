@@ -10,19 +10,18 @@ Not guaranteed: a fold of a stream that lost durable entries; `seq` tells that i
 
 from collections.abc import Iterable
 from functools import singledispatch
-from typing import Protocol
 
 from msgspec.structs import replace
 
 from dispatch import payloads
 from dispatch.errors import Invalid
-from dispatch.ids import DispatchId, EntryId, RunId, WorkerId, milliseconds_of
+from dispatch.ids import DispatchId, RunId, WorkerId, milliseconds_of
+from dispatch.models import edits
+from dispatch.models.edits import FoldEntry
 from dispatch.models.state import (
     Ask,
     Dispatch,
-    Ended,
     Lane,
-    Outcome,
     Run,
     Steering,
     ThreadState,
@@ -54,31 +53,6 @@ from dispatch.payloads.signals import (
     StreamRollback,
     Waiting,
 )
-from dispatch.payloads.usage import TokenUsage
-
-
-class FoldEntry(Protocol):
-    """What the fold needs of an entry; `streams.entries.Entry` has it."""
-
-    @property
-    def id(self) -> EntryId:
-        """Its place on the stream."""
-        ...
-
-    @property
-    def seq(self) -> int | None:
-        """Its sequence if it is durable."""
-        ...
-
-    @property
-    def writer(self) -> str | None:
-        """`<run id>:<n>` if a run wrote it; n is 0 for heartbeats."""
-        ...
-
-    @property
-    def payload(self) -> payloads.Payload:
-        """What it says; raises Invalid if that cannot be read."""
-        ...
 
 
 def fold(entries: Iterable[FoldEntry], state: ThreadState | None = None) -> ThreadState:
@@ -117,7 +91,7 @@ def _written_by_run(state: ThreadState, entry: FoldEntry, *, is_effect: bool) ->
                 at_ms=milliseconds_of(entry.id),
                 effects=run.effects or is_effect,
             )
-            return _with_lane(state, lane_id, replace(lane, run=run))
+            return edits.with_lane(state, lane_id, replace(lane, run=run))
     return state
 
 
@@ -146,8 +120,10 @@ def _queued(payload: Queued, state: ThreadState, entry: FoldEntry) -> ThreadStat
     since_ms = milliseconds_of(entry.id) if is_head else lane.since_ms
     lane = replace(lane, queue=queue, since_ms=since_ms, steer=steer)
     dispatch = Dispatch(payload.agent_id, 0, payload.policy)
-    return _with_dispatch(
-        _with_lane(replace(state, mark=entry.id), payload.agent_id, lane), dispatch_id, dispatch
+    return edits.with_dispatch(
+        edits.with_lane(replace(state, mark=entry.id), payload.agent_id, lane),
+        dispatch_id,
+        dispatch,
     )
 
 
@@ -172,19 +148,21 @@ def _started(payload: Started, state: ThreadState, entry: FoldEntry) -> ThreadSt
     queue = tuple(waiting for waiting in lane.queue if waiting != dispatch_id)
     lane = replace(lane, queue=queue, since_ms=None, run=run)
     dispatch = replace(dispatch, attempt=payload.attempt, not_before_ms=0)
-    return _with_dispatch(_with_lane(state, dispatch.lane, lane), dispatch_id, dispatch)
+    return edits.with_dispatch(
+        edits.with_lane(state, dispatch.lane, lane), dispatch_id, dispatch
+    )
 
 
 @_apply.register
 def _heartbeat(payload: Heartbeat, state: ThreadState, entry: FoldEntry) -> ThreadState:
-    return _with_run(state, payload.dispatch_id, beat_id=entry.id)
+    return edits.with_run(state, payload.dispatch_id, beat_id=entry.id)
 
 
 @_apply.register
 def _cancel_requested(
     payload: CancelRequested, state: ThreadState, _entry: FoldEntry
 ) -> ThreadState:
-    return _with_run(
+    return edits.with_run(
         state,
         payload.dispatch_id,
         cancel_deadline_ms=payload.deadline,
@@ -194,15 +172,15 @@ def _cancel_requested(
 
 @_apply.register
 def _rolled_back(payload: RolledBack, state: ThreadState, _entry: FoldEntry) -> ThreadState:
-    _, lane = _lane_running(state, payload.dispatch_id)
+    _, lane = edits.lane_running(state, payload.dispatch_id)
     if lane is None or lane.run is None or lane.run.cancel_deadline_ms is None:
         return state
-    return _with_run(state, payload.dispatch_id, cancel_reason="rolled_back")
+    return edits.with_run(state, payload.dispatch_id, cancel_reason="rolled_back")
 
 
 @_apply.register
 def _no_progress(payload: NoProgress, state: ThreadState, _entry: FoldEntry) -> ThreadState:
-    return _with_run(state, payload.dispatch_id, warned_ms=payload.since_ms)
+    return edits.with_run(state, payload.dispatch_id, warned_ms=payload.since_ms)
 
 
 @_apply.register
@@ -211,13 +189,13 @@ def _checkpoint(payload: Checkpoint, state: ThreadState, entry: FoldEntry) -> Th
     if dispatch is None:
         return state
     dispatch = replace(dispatch, checkpoint_id=entry.id)
-    state = _with_dispatch(state, DispatchId(payload.dispatch_id), dispatch)
-    return _with_run(state, payload.dispatch_id, effects=False)
+    state = edits.with_dispatch(state, DispatchId(payload.dispatch_id), dispatch)
+    return edits.with_run(state, payload.dispatch_id, effects=False)
 
 
 @_apply.register
 def _assistant(payload: Assistant, state: ThreadState, entry: FoldEntry) -> ThreadState:
-    dispatch_id = _writing(state, entry)
+    dispatch_id = edits.writing(state, entry)
     if dispatch_id is None:
         return state
     dispatch = state.dispatches[dispatch_id]
@@ -225,17 +203,17 @@ def _assistant(payload: Assistant, state: ThreadState, entry: FoldEntry) -> Thre
     for call in open_calls(payload.message):
         calls.setdefault(call.id, call)
     dispatch = replace(dispatch, calls=tuple(calls.values()))
-    return _with_dispatch(state, dispatch_id, dispatch)
+    return edits.with_dispatch(state, dispatch_id, dispatch)
 
 
 @_apply.register
 def _tool_result(payload: ToolResult, state: ThreadState, entry: FoldEntry) -> ThreadState:
-    dispatch_id = _writing(state, entry) or DispatchId(payload.dispatch_id or "")
+    dispatch_id = edits.writing(state, entry) or DispatchId(payload.dispatch_id or "")
     dispatch = state.dispatches.get(dispatch_id)
     if dispatch is None:
         return state
     left = tuple(call for call in dispatch.calls if call.id != payload.tool_call_id)
-    return _with_dispatch(state, dispatch_id, replace(dispatch, calls=left))
+    return edits.with_dispatch(state, dispatch_id, replace(dispatch, calls=left))
 
 
 @_apply.register
@@ -251,7 +229,9 @@ def _asked(payload: PermissionRequested, state: ThreadState, _entry: FoldEntry) 
         payload.default,
         payload.tool_call_id,
     )
-    return _with_dispatch(state, dispatch_id, replace(dispatch, asks=(*dispatch.asks, ask)))
+    return edits.with_dispatch(
+        state, dispatch_id, replace(dispatch, asks=(*dispatch.asks, ask))
+    )
 
 
 @_apply.register(PermissionGranted | PermissionDenied | PermissionExpired)
@@ -265,14 +245,14 @@ def _answered(
     if dispatch is None:
         return state
     left = tuple(ask for ask in dispatch.asks if ask.id != payload.permission_id)
-    return _with_dispatch(state, dispatch_id, replace(dispatch, asks=left))
+    return edits.with_dispatch(state, dispatch_id, replace(dispatch, asks=left))
 
 
 @_apply.register
 def _waiting(payload: Waiting, state: ThreadState, entry: FoldEntry) -> ThreadState:
     dispatch = state.dispatches.get(DispatchId(payload.dispatch_id))
     attempt = dispatch.attempt - 1 if dispatch is not None else 0
-    return _requeue(
+    return edits.requeue(
         state, entry, payload.dispatch_id, attempt=attempt, not_before_ms=payload.until
     )
 
@@ -284,11 +264,13 @@ def _resumed(payload: Resumed, state: ThreadState, entry: FoldEntry) -> ThreadSt
     dispatch = state.dispatches.get(dispatch_id)
     if dispatch is None:
         return state
-    state = _with_dispatch(state, dispatch_id, replace(dispatch, not_before_ms=0))
+    state = edits.with_dispatch(state, dispatch_id, replace(dispatch, not_before_ms=0))
     lane = state.lanes[dispatch.lane]
     if lane.run is not None or lane.queue[:1] != (dispatch_id,):
         return state
-    return _with_lane(state, dispatch.lane, replace(lane, since_ms=milliseconds_of(entry.id)))
+    return edits.with_lane(
+        state, dispatch.lane, replace(lane, since_ms=milliseconds_of(entry.id))
+    )
 
 
 @_apply.register
@@ -298,8 +280,8 @@ def _steered(payload: Steered, state: ThreadState, entry: FoldEntry) -> ThreadSt
     state = replace(state, mark=entry.id, dispatches=dispatches)
     if taken is None:
         return state
-    lane = _lane_without(state.lanes[taken.lane], DispatchId(payload.dispatch_id), entry)
-    return _with_lane(state, taken.lane, lane)
+    lane = edits.lane_without(state.lanes[taken.lane], DispatchId(payload.dispatch_id), entry)
+    return edits.with_lane(state, taken.lane, lane)
 
 
 @_apply.register
@@ -307,7 +289,7 @@ def _fell_through(payload: FellThrough, state: ThreadState, _entry: FoldEntry) -
     dispatch_id = DispatchId(payload.dispatch_id)
     for lane_id, lane in state.lanes.items():
         if lane.target_of(dispatch_id) is not None:
-            return _with_lane(state, lane_id, _not_steering(lane, dispatch_id))
+            return edits.with_lane(state, lane_id, edits.not_steering(lane, dispatch_id))
     return state
 
 
@@ -315,12 +297,12 @@ def _fell_through(payload: FellThrough, state: ThreadState, _entry: FoldEntry) -
 def _released(payload: Released, state: ThreadState, entry: FoldEntry) -> ThreadState:
     dispatch = state.dispatches.get(DispatchId(payload.dispatch_id))
     attempt = dispatch.attempt - 1 if dispatch is not None else 0
-    return _requeue(state, entry, payload.dispatch_id, attempt=attempt, not_before_ms=0)
+    return edits.requeue(state, entry, payload.dispatch_id, attempt=attempt, not_before_ms=0)
 
 
 @_apply.register
 def _run_lost(payload: RunLost, state: ThreadState, entry: FoldEntry) -> ThreadState:
-    return _requeue(
+    return edits.requeue(
         state,
         entry,
         payload.dispatch_id,
@@ -331,17 +313,21 @@ def _run_lost(payload: RunLost, state: ThreadState, entry: FoldEntry) -> ThreadS
 
 @_apply.register
 def _completed(payload: Completed, state: ThreadState, entry: FoldEntry) -> ThreadState:
-    return _end(state, entry, payload.dispatch_id, outcome="completed", usage=payload.usage)
+    return edits.end(
+        state, entry, payload.dispatch_id, outcome="completed", usage=payload.usage
+    )
 
 
 @_apply.register
 def _failed(payload: Failed, state: ThreadState, entry: FoldEntry) -> ThreadState:
-    return _end(state, entry, payload.dispatch_id, outcome="failed", usage=payload.usage)
+    return edits.end(state, entry, payload.dispatch_id, outcome="failed", usage=payload.usage)
 
 
 @_apply.register
 def _cancelled(payload: Cancelled, state: ThreadState, entry: FoldEntry) -> ThreadState:
-    return _end(state, entry, payload.dispatch_id, outcome="cancelled", usage=payload.usage)
+    return edits.end(
+        state, entry, payload.dispatch_id, outcome="cancelled", usage=payload.usage
+    )
 
 
 @_apply.register
@@ -355,106 +341,3 @@ def _stream_rollback(
 @_apply.register
 def _orphaned(_payload: SessionOrphaned, state: ThreadState, entry: FoldEntry) -> ThreadState:
     return replace(state, mark=entry.id, outcome="orphaned")
-
-
-def _requeue(
-    state: ThreadState,
-    entry: FoldEntry,
-    dispatch_id: str,
-    *,
-    attempt: int,
-    not_before_ms: int,
-) -> ThreadState:
-    """Put the lane's running dispatch back to the head of its queue."""
-    state = replace(state, mark=entry.id)
-    lane_id, lane = _lane_running(state, dispatch_id)
-    if lane is None:
-        return state
-    dispatch = state.dispatches[DispatchId(dispatch_id)]
-    dispatch = replace(dispatch, attempt=attempt, not_before_ms=not_before_ms)
-    lane = replace(
-        lane,
-        queue=(DispatchId(dispatch_id), *lane.queue),
-        since_ms=milliseconds_of(entry.id),
-        run=None,
-    )
-    return _with_dispatch(_with_lane(state, lane_id, lane), DispatchId(dispatch_id), dispatch)
-
-
-def _end(
-    state: ThreadState,
-    entry: FoldEntry,
-    dispatch_id: str,
-    *,
-    outcome: Outcome,
-    usage: TokenUsage | None,
-) -> ThreadState:
-    """Take a dispatch out of its lane for good; the lane's next one waits from now."""
-    totals = state.usage.plus(usage) if usage is not None else state.usage
-    dispatches = dict(state.dispatches)
-    ended = dispatches.pop(DispatchId(dispatch_id), None)
-    state = replace(state, mark=entry.id, outcome=outcome, usage=totals, dispatches=dispatches)
-    if ended is None:
-        return state
-    lane = _lane_without(state.lanes[ended.lane], DispatchId(dispatch_id), entry)
-    return _with_lane(state, ended.lane, lane)
-
-
-def _lane_without(lane: Lane, dispatch_id: DispatchId, entry: FoldEntry) -> Lane:
-    at_ms = milliseconds_of(entry.id)
-    lane = _not_steering(lane, dispatch_id)
-    if lane.run is not None and lane.run.dispatch_id == dispatch_id:
-        last = Ended(lane.run.fence, entry.id) if entry.writer is not None else lane.last
-        return replace(lane, run=None, last=last, since_ms=at_ms if lane.queue else None)
-    left = tuple(waiting for waiting in lane.queue if waiting != dispatch_id)
-    if not left or lane.run is not None:
-        return replace(lane, queue=left, since_ms=None)
-    was_first = left[0] != lane.queue[0]
-    return replace(lane, queue=left, since_ms=at_ms if was_first else lane.since_ms)
-
-
-def _not_steering(lane: Lane, dispatch_id: DispatchId) -> Lane:
-    """Forget that a dispatch was to steer a turn of the lane."""
-    left = tuple(each for each in lane.steer if each.dispatch_id != dispatch_id)
-    return replace(lane, steer=left)
-
-
-def _lane_running(state: ThreadState, dispatch_id: str) -> tuple[str, Lane | None]:
-    dispatch = state.dispatches.get(DispatchId(dispatch_id))
-    if dispatch is None:
-        return "", None
-    lane = state.lanes[dispatch.lane]
-    if lane.run is None or lane.run.dispatch_id != dispatch_id:
-        return dispatch.lane, None
-    return dispatch.lane, lane
-
-
-def _writing(state: ThreadState, entry: FoldEntry) -> DispatchId | None:
-    """Return the dispatch whose open run wrote this."""
-    run_id = (entry.writer or "").rpartition(":")[0]
-    for lane in state.lanes.values():
-        if lane.run is not None and lane.run.run_id == run_id:
-            return lane.run.dispatch_id
-    return None
-
-
-def _with_run(
-    state: ThreadState, dispatch_id: str, **changes: EntryId | int | str
-) -> ThreadState:
-    lane_id, lane = _lane_running(state, dispatch_id)
-    if lane is None or lane.run is None:
-        return state
-    return _with_lane(state, lane_id, replace(lane, run=replace(lane.run, **changes)))
-
-
-def _with_lane(state: ThreadState, lane_id: str, lane: Lane) -> ThreadState:
-    lanes = {**state.lanes, lane_id: lane}
-    if lane == Lane():
-        del lanes[lane_id]
-    return replace(state, lanes=lanes)
-
-
-def _with_dispatch(
-    state: ThreadState, dispatch_id: DispatchId, dispatch: Dispatch
-) -> ThreadState:
-    return replace(state, dispatches={**state.dispatches, dispatch_id: dispatch})

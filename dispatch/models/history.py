@@ -16,7 +16,7 @@ import msgspec
 from dispatch import payloads
 from dispatch.errors import Invalid
 from dispatch.ids import AgentId, EntryId, milliseconds_of
-from dispatch.models.fold import FoldEntry
+from dispatch.models.edits import FoldEntry
 from dispatch.payloads.chat import Chat
 from dispatch.payloads.content import is_finished, text_of, tool_calls
 from dispatch.payloads.llm import Assistant, Compaction, ToolResult

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from dispatch.errors import Invalid
-from dispatch.models.fold import FoldEntry
+from dispatch.models.edits import FoldEntry
 from dispatch.payloads.signals import (
     PermissionDenied,
     PermissionExpired,

@@ -46,7 +46,7 @@ async def test_four_migrators_at_once_migrate_once(
 ) -> None:
     url = new_database("postgres")
     await asyncio.gather(*(asyncio.to_thread(runner.upgrade, url) for _ in range(4)))
-    assert applied(url) == ["0003"]
+    assert applied(url) == ["0004"]
 
 
 async def test_a_plain_owner_of_the_database_may_migrate_and_serve(
@@ -57,7 +57,7 @@ async def test_a_plain_owner_of_the_database_may_migrate_and_serve(
     url = new_database("landlord")
     await asyncio.to_thread(runner.upgrade, url)
     await asyncio.to_thread(runner.upgrade, url)
-    assert applied(url) == ["0003"]
+    assert applied(url) == ["0004"]
     async with await psycopg.AsyncConnection.connect(url, options="-c role=arbe_api") as conn:
         found = await (
             await conn.execute(

@@ -36,8 +36,10 @@ async def own_redis(tmp_path: Path) -> AsyncIterator[LocalRedis]:
     await server.prepare()
     container = LocalRedis(server)
     container.ready()
-    yield container
-    container.kill()
+    try:
+        yield container
+    finally:
+        container.kill()
 
 
 @pytest.fixture(params=["redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
@@ -55,8 +57,10 @@ async def opened(settings: Settings) -> AsyncGenerator[Transport]:
     """Make a transport as a record does."""
     if not transport.uses_redis(settings):
         bell = Transport(settings, push=None)
-        yield bell
-        await bell.close()
+        try:
+            yield bell
+        finally:
+            await bell.close()
         return
     broker = Connection(settings.broker, timeout_seconds=1)
 
@@ -64,9 +68,11 @@ async def opened(settings: Settings) -> AsyncGenerator[Transport]:
         await broker.call("LPUSH", queue, *messages)
 
     bell = Transport(settings, push=push)
-    yield bell
-    await bell.close()
-    await broker.close()
+    try:
+        yield bell
+    finally:
+        await bell.close()
+        await broker.close()
 
 
 async def wait_length(own_redis: LocalRedis, length: int) -> None:

@@ -23,7 +23,7 @@ from dispatch.models.diagnosis import (
     rank,
     turns,
 )
-from dispatch.models.fold import FoldEntry
+from dispatch.models.edits import FoldEntry
 from dispatch.models.state import ThreadState
 from dispatch.payloads.signals import (
     Cancelled,
