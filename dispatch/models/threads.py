@@ -60,6 +60,14 @@ class Thread(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     key: str | None = None
     when_busy: WhenBusy | None = None
     """For entries that do not say; None: as the house says."""
+    metadata: dict[str, Any] = {}
+    """What its makers note on it, as they like; nothing here reads it."""
+    expires_at: datetime | None = None
+    """When it may be removed, or closed, by a sweep; None: never."""
+    archived_at: datetime | None = None
+    """When entries of it were last moved out of Redis; None: all are there."""
+    previous_thread_id: ThreadId | None = None
+    """The thread whose conversation this one goes on with."""
     stream_id: EntryId = EntryId("")
     created_at: datetime
     updated_at: datetime
@@ -95,6 +103,9 @@ class NewThread(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Any] = {}
     key: str | None = None
     when_busy: WhenBusy | None = None
+    metadata: dict[str, Any] = {}
+    expires_at: datetime | None = None
+    previous_thread_id: ThreadId | None = None
 
 
 class ThreadFilter(msgspec.Struct, frozen=True, kw_only=True):

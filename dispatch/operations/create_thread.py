@@ -39,6 +39,7 @@ class ThreadDraft(msgspec.Struct, frozen=True, kw_only=True):
     tags: list[str] = []
     key: str | None = None
     config: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     message: str | None = None
     when_busy: WhenBusy | None = None
 
@@ -117,6 +118,7 @@ async def _new_thread(
 ) -> NewThread:
     settings = record.settings
     labels.free_json(draft.config, what="config")
+    labels.free_json(draft.metadata, what="metadata")
     hops.check(draft.config)
     parent_thread, parent_agent = _edges(await refs.parent(record, who, draft.parent))
     if draft.parent_dispatch_id is not None and parent_thread is None:
@@ -137,6 +139,7 @@ async def _new_thread(
         tags=labels.tags(draft.tags, settings),
         environment_id=environment_id,
         config=draft.config,
+        metadata=draft.metadata,
         key=None if draft.key is None else labels.name(draft.key, settings, what="key"),
         when_busy=draft.when_busy,
     )

@@ -67,6 +67,7 @@ THREAD: Final[dict[str, Any]] = {
     "status": "open",
     "usage": USAGE,
     "config": {},
+    "metadata": {},
     "createdAt": AT,
     "updatedAt": AT,
 }

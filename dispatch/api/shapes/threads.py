@@ -41,6 +41,9 @@ class CreateThread(Body):
         str | None, Field(description="One thread per key: the second call gets the first's.")
     ] = None
     config: dict[str, Any] = Field(default_factory=dict[str, Any])
+    metadata: Annotated[
+        dict[str, Any], Field(description="Whatever you like to note; returned as it is.")
+    ] = Field(default_factory=dict[str, Any])
     message: Annotated[
         str | None, Field(description="First entry; only this may wake an agent.")
     ] = None
@@ -137,6 +140,10 @@ class ThreadAnswer(Answer):
         WhenBusy | None,
         Field(description="For entries that do not say; unset: as the house says."),
     ] = None
+    metadata: dict[str, Any]
+    expires_at: Milliseconds | None = None
+    archived_at: Milliseconds | None = None
+    previous_thread_id: str | None = None
     created_at: Milliseconds
     updated_at: Milliseconds
 
@@ -170,6 +177,10 @@ def thread(row: Thread) -> ThreadAnswer:
         config=row.config,
         key=row.key,
         when_busy=row.when_busy,
+        metadata=row.metadata,
+        expires_at=shapes.milliseconds(row.expires_at),
+        archived_at=shapes.milliseconds(row.archived_at),
+        previous_thread_id=_text(row.previous_thread_id),
         created_at=clock.milliseconds(row.created_at),
         updated_at=clock.milliseconds(row.updated_at),
     )

@@ -110,6 +110,10 @@ threads = _table(
     _moment("updated_at"),
     _text("when_busy", null=True),
     _text("parent_dispatch_id", null=True),
+    _object("metadata"),
+    _moment("expires_at", null=True),
+    _moment("archived_at", null=True),
+    _id("previous_thread_id", null=True),
 )
 thread_agents = _table(
     "thread_agents",
