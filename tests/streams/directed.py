@@ -114,6 +114,11 @@ def _after_a_loss(word: str) -> Directed:
     )
 
 
+def _waits_when_redis_forgets(life: Machine, known: Known) -> None:
+    life.turn_asks(known, 2, [20])
+    life.redis_forgets_runs(known, 1, "before", back=False, then=["post"])
+
+
 LIVES: Final[dict[str, Directed]] = {
     "accept_any_key_again": _same_key,
     "any_status_will_do": _another_status,
@@ -148,6 +153,8 @@ LIVES: Final[dict[str, Directed]] = {
     "wait_burns_an_attempt": _asks([20], "grant", "claim"),
     "wait_undoes_a_cancel": _asks([20], cancelled=True),
     "wait_with_open_calls": _asks([20]),
+    "interrupt_lets_who_waits_go_on": _asks([20], "interrupt"),
+    "interrupt_with_open_calls": _asks([20], "rollback"),
     "who_waits_for_an_answer_is_mute": _waits_for_an_answer_in_its_run,
     "accept_after_a_restart_unasked": _after_a_loss("post"),
     "append_after_a_restart_unasked": _after_a_loss("append"),
@@ -155,6 +162,7 @@ LIVES: Final[dict[str, Directed]] = {
     "expire_after_a_restart_unasked": _after_a_loss("expire"),
     "believe_a_shorter_stream": _after_a_loss("post"),
     "rollback_keeps_the_work": _after_a_loss("post"),
+    "fail_what_waits_when_redis_forgot": _waits_when_redis_forgets,
     "follower_skips_its_millisecond": _reads_in_pieces,
 }
-"""By the mutant that each must catch; all hold on the product as it is."""
+"""By the mutant that each must catch, or by what it lives through; all hold on the product."""

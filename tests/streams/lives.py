@@ -152,9 +152,8 @@ class Life(RuleBasedStateMachine):
         last = before[-1].id if before else ""
         stream = self.look(known)
         new = [entry for entry in stream if entry.id > last]
-        told = 0
-        while told < len(new) and _is_of_rollback(new[told]):
-            told += 1
+        of_rollback = [place for place, entry in enumerate(new, 1) if _is_of_rollback(entry)]
+        told = of_rollback[-1] if of_rollback else 0
         return fold([*before, *new[:told]]), new[told:]
 
     # --- the row -----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from hypothesis.stateful import Bundle, multiple, rule
 from dispatch.errors import Fenced
 from dispatch.ids import DispatchId
 from dispatch.payloads.signals import PermissionDenied, PermissionExpired, PermissionGranted
+from dispatch.streams.threads import Terms
 from tests.streams import oracle
 from tests.streams.lives import LANES, Holder, Known, holders, known_threads
 from tests.streams.machine_keepers import Keepers
@@ -28,6 +29,7 @@ class Asked:
 questions = Bundle("questions")
 CALL_IDS: Final = st.sampled_from(["1", 'ä "2" %,'])
 SECONDS: Final = st.sampled_from([20, 55])
+TAKERS: Final = tuple(oracle.TAKE_PLACE)
 WORDS: Final = st.sampled_from(["grant", "deny", "over"])
 
 
@@ -111,7 +113,9 @@ class Asking(Keepers):
         leaves=st.sampled_from([True, True, False]),
         cancelled=st.sampled_from([False, False, False, True]),
         then=st.lists(
-            st.sampled_from(["grant", "deny", "over", "again", "expire", "claim", "wait", 25]),
+            st.sampled_from(
+                ["grant", "deny", "over", "again", "expire", "claim", "wait", *TAKERS, 25]
+            ),
             max_size=6,
         ),
     )
@@ -143,6 +147,9 @@ class Asking(Keepers):
             self.scene.clock.advance(word)
         elif word in {"expire", "claim", "wait"}:
             return self._somebody_does(holder, word)
+        elif word in TAKERS:
+            terms = Terms(when_busy=word)
+            self.post(holder.known, self.new_key(), [holder.fence.lane], terms)
         elif word == "again":
             for asked in put:
                 if isinstance(asked, Asked) and asked not in left:

@@ -46,6 +46,16 @@ SCRIPTS: Final[dict[str, Mutant]] = {
         "is_first and 1 or #work.queue + 1",
         "#work.queue + 1",
     ),
+    "interrupt_lets_who_waits_go_on": (
+        "accept",
+        "elseif #asks_of(work.active) > 0 then",
+        "elseif false then",
+    ),
+    "interrupt_with_open_calls": (
+        "accept",
+        "seq = interrupt_calls(work.active, seq) + 1",
+        "seq = seq + 1",
+    ),
     "reject_is_not_heeded": (
         "accept",
         "if active and when_busy == 'reject' then return {'ACTIVE', lane, active} end",

@@ -10,7 +10,13 @@ from dispatch.ids import AgentId, DispatchId
 from dispatch.models.state import Lane, Run, ThreadState
 from dispatch.models.status import thread_status
 from dispatch.payloads.chat import Chat
-from dispatch.payloads.signals import CancelRequested, EntryWritten, Queued, RolledBack
+from dispatch.payloads.signals import (
+    Cancelled,
+    CancelRequested,
+    EntryWritten,
+    Queued,
+    RolledBack,
+)
 from dispatch.streams.threads import Terms
 from tests.streams.scene import Read
 
@@ -42,9 +48,15 @@ def receipts(state: ThreadState, lanes: Sequence[AgentId], terms: Terms) -> list
         if terms.when_busy == "write" and lane.has_work:
             told.append(("written", str(agent_id), _active(lane)))
             continue
-        if lane.run is not None and terms.when_busy in TAKE_PLACE:
-            told += _displaced(lane.run, terms)
-        is_first = lane.has_work and terms.when_busy in TAKE_PLACE
+        is_waiting = lane.run is None and _is_waiting(state, lane)
+        if terms.when_busy in TAKE_PLACE:
+            if lane.run is not None:
+                told += _displaced(lane.run, terms)
+            elif is_waiting:
+                told += _ended(state, lane, terms)
+        is_first = terms.when_busy in TAKE_PLACE and (
+            len(lane.queue) > 1 if is_waiting else lane.has_work
+        )
         steers = lane.run.dispatch_id if lane.run and _may_steer(lane.run, terms) else None
         told.append(("queued", str(agent_id), is_first, steers))
     return told
@@ -151,6 +163,20 @@ def _displaced(run: Run, terms: Terms) -> list[Receipt]:
     return told
 
 
+def _is_waiting(state: ThreadState, lane: Lane) -> bool:
+    return bool(lane.queue) and bool(state.dispatches[lane.queue[0]].asks)
+
+
+def _ended(state: ThreadState, lane: Lane, terms: Terms) -> list[Receipt]:
+    dispatch_id = lane.queue[0]
+    told: list[Receipt] = []
+    if terms.when_busy == "rollback":
+        told.append(("rolled_back", dispatch_id))
+    told += [("ToolResult",) for _ in state.dispatches[dispatch_id].calls]
+    told.append(("cancelled", dispatch_id, TAKE_PLACE[terms.when_busy]))
+    return [*told, *(("FellThrough",) for _ in lane.steering(dispatch_id))]
+
+
 def _may_steer(run: Run, terms: Terms) -> bool:
     return terms.when_busy == "steer" and run.cancel_deadline_ms is None
 
@@ -167,8 +193,9 @@ def _receipt(entry: Read) -> Receipt:
             return ("queued", queued.agent_id, queued.first, queued.steers)
         case EntryWritten() as written:
             return ("written", written.agent_id, written.active_dispatch_id)
-        case CancelRequested() as asked:
-            return ("cancel", asked.dispatch_id, asked.reason)
+        case Cancelled(reason=reason) | CancelRequested(reason=reason) as asked:
+            word = "cancelled" if isinstance(asked, Cancelled) else "cancel"
+            return (word, asked.dispatch_id, reason)
         case RolledBack() as rolled:
             return ("rolled_back", rolled.dispatch_id)
         case other:

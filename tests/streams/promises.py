@@ -51,6 +51,8 @@ BY_RECORD: Final = {
     "stream_rollback",
 }
 """Why the record itself fails a dispatch."""
+INTERRUPTED: Final = {"interrupted", "rolled_back"}
+"""Why an entry that takes its place ends it."""
 
 
 class Witness(Books):
@@ -285,9 +287,14 @@ class Witness(Books):
 
     @_say.register
     def _rolled_back(self, rolled: RolledBack, _entry: Read) -> None:
+        assert rolled.entry_id == self.births[rolled.dispatch_id].entry_id
+        turn = self.turns[rolled.dispatch_id]
+        if self.lanes[turn.queued.agent_id].run is None:
+            assert turn.asks, "only what has begun is rolled back"
+            turn.ends = "rolled_back"
+            return
         run = self._running(rolled.dispatch_id)
         assert run.deadline_ms, "the turn that is interrupted is asked to end"
-        assert rolled.entry_id == self.births[rolled.dispatch_id].entry_id
         assert not run.is_rolled_back, "a turn is rolled back once"
         run.is_rolled_back, run.reason = True, "rolled_back"
 
@@ -317,6 +324,13 @@ class Witness(Books):
             run = self._left(run_id)
             assert run.dispatch_id == dispatch_id
             self._fits(terminal, run, entry)
+        elif isinstance(terminal, Cancelled) and terminal.reason in {
+            "interrupted",
+            "rolled_back",
+        }:
+            turn = self.turns[dispatch_id]
+            assert turn.asks, "of those without a run only what waits is interrupted"
+            assert (turn.ends or "interrupted") == terminal.reason
         self._end(dispatch_id, is_lost=is_lost)
         if terminal.usage is not None:
             self.usage = self.usage.plus(usages.bounded(terminal.usage))

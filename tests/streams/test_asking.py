@@ -12,6 +12,7 @@ from dispatch.models.fold import fold
 from dispatch.models.state import to_fields
 from dispatch.payloads.llm import ToolResult
 from dispatch.payloads.signals import (
+    Cancelled,
     PermissionDenied,
     PermissionExpired,
     PermissionGranted,
@@ -88,6 +89,30 @@ async def test_a_turn_that_waits_holds_no_worker_and_no_attempt(turn: Asking) ->
     with pytest.raises(Fenced):
         await turn.scene.append(turn.fence, turn.n + 1, CALLS)
     assert await turn.expire() == "wait"
+
+
+@pytest.mark.parametrize(
+    ("when_busy", "reason", "told"),
+    [("interrupt", "interrupted", []), ("rollback", "rolled_back", ["rolled_back"])],
+)
+async def test_an_entry_that_takes_its_place_ends_who_waits(
+    turn: Asking, when_busy: str, reason: str, told: list[str]
+) -> None:
+    await turn.ask()
+    await turn.scene.wait(turn.fence)
+    ((behind, _),) = (await turn.scene.accept(turn.thread_id, turn.lane, key="b")).dispatches
+    count = len(await turn.types())
+
+    taker = await turn.scene.accept(turn.thread_id, turn.lane, key="c", when_busy=when_busy)
+
+    assert (await turn.types())[count:] == ["chat", *told, "tool_result", "cancelled", "queued"]
+    (ended,) = [e for e in await turn.scene.said(turn.thread_id) if isinstance(e, Cancelled)]
+    assert (ended.dispatch_id, ended.reason) == (turn.fence.dispatch_id, reason)
+    assert await turn.grant(turn.asked[0]) == "none"
+    state = await turn.scene.state(turn.thread_id)
+    assert state.lanes[str(turn.lane)].queue == (taker.dispatches[0][0], behind)
+    assert await turn.expire() == "hint"
+    await turn.same()
 
 
 async def test_only_the_call_that_waits_stays_open(turn: Asking) -> None:

@@ -27,6 +27,8 @@ class Turn:
     """Tool calls that were announced and have no result yet."""
     asks: dict[str, PermissionRequested] = field(default_factory=dict)
     """Questions that have no answer yet."""
+    ends: str = ""
+    """How its terminal must say that it ended; empty: nothing has been said."""
     spoiled: bool = False
     """True: a run of it was seen, since its checkpoint, and it may not happen twice."""
 

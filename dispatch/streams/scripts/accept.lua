@@ -55,7 +55,7 @@ end
 local now = now_ms()
 local seq = found[2] + 1
 local entry, at = add(payload, seq)
-local mark = entry
+local mark, outcome = entry, nil
 
 -- The running turn shall end for this entry; asked once, whoever asks again.
 local function take_its_place(lane, work)
@@ -75,6 +75,24 @@ local function take_its_place(lane, work)
       .. '","entryId":"' .. string.match(work.active, '^[^.]+') .. '"' .. ARGV[12] .. '}', seq)
     redis.call('HSET', state, 'cancel:' .. lane, deadline .. ',rolled_back')
   end
+end
+
+-- The lane's first dispatch has begun its turn and waits for answers: there is no run to ask, so
+-- it ends here.
+local function end_waiting(lane, work)
+  local reason = when_busy == 'rollback' and 'rolled_back' or 'interrupted'
+  if reason == 'rolled_back' then
+    seq = seq + 1
+    add_raw('{"type":"signal.dispatch.rolled_back","dispatchId":"' .. work.active
+      .. '","entryId":"' .. string.match(work.active, '^[^.]+') .. '"' .. ARGV[12] .. '}', seq)
+  end
+  seq = interrupt_calls(work.active, seq) + 1
+  add_raw('{"type":"signal.dispatch.cancelled","dispatchId":"' .. work.active .. '","reason":"'
+    .. reason .. '"' .. ARGV[12] .. '}', seq)
+  forget(work.active)
+  table.remove(work.queue, 1)
+  seq = fall_through(lane, work.active, seq)
+  work.active, outcome = work.queue[1], 'cancelled'
 end
 
 local born = {}
@@ -110,14 +128,20 @@ for _, lane in ipairs(lanes) do
     add_raw('{"type":"signal.entry.written","entryId":"' .. entry .. '","agentId":"' .. lane
       .. '","activeDispatchId":"' .. work.active .. '"}', seq)
   else
-    if work.has_run and (when_busy == 'interrupt' or when_busy == 'rollback') then
-      take_its_place(lane, work)
+    if work.active and (when_busy == 'interrupt' or when_busy == 'rollback') then
+      if work.has_run then
+        take_its_place(lane, work)
+      elseif #asks_of(work.active) > 0 then
+        end_waiting(lane, work)
+      end
     end
     give_birth(lane, work)
   end
 end
 redis.call('HSET', state, 'seq', seq, 'mark', mark)
-if found[3] then
+if outcome then
+  redis.call('HSET', state, 'outcome', outcome)
+elseif found[3] then
   redis.call('HDEL', state, 'outcome')
   if #born == 0 then mark_dirty(KEYS[6]) end
 end
