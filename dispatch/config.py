@@ -27,6 +27,10 @@ class Settings(BaseSettings):
     broker_url: SecretStr = Field(default=SecretStr(""), validation_alias="BROKER_URL")
     """Celery's broker: `redis://…` or `amqp://…`. Empty: the stream's Redis."""
 
+    chats_url: SecretStr = SecretStr("")
+    """Where ARC's chats are: `redis://…`, `postgresql://…` or `mongodb://…` (which needs the
+    extra `mongo`). Empty: our own Postgres."""
+
     # --- doors -------------------------------------------------------------------------------
     url: str = "http://127.0.0.1:8700"
     """Where the API is reached, for the CLI and the client library."""
@@ -206,6 +210,8 @@ class Settings(BaseSettings):
     # --- sweeps ------------------------------------------------------------------------------
     sweep_batch: int = 200
     """Items of one page of a sweep."""
+    chat_sweep_batch: int = 5000
+    """Closed chats of one batch of their sweep: some 50 ms of Postgres, and of row locks."""
     keeper_seconds: float = 5.0
     """Each worker process looks at the due index this often too: a dead beat stops nothing."""
 

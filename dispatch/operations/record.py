@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from dispatch import transport
+from dispatch.chats import ChatManager, open_storage
 from dispatch.config import Settings
 from dispatch.errors import Invalid
 from dispatch.ids import MemberId, ThreadId
@@ -21,6 +22,9 @@ from dispatch.transport import Transport
 
 class Record:
     """Everything an operation needs. Make it inside a running loop with `open_record`."""
+
+    chats: ChatManager
+    """ARC's chats, while `open_record` holds their storage open; a worker's record has none."""
 
     def __init__(self, settings: Settings) -> None:
         database_url = _required(settings.database_url.get_secret_value(), "DATABASE_URL")
@@ -108,7 +112,9 @@ async def open_record(settings: Settings) -> AsyncGenerator[Record]:
     """Hold a record open for the length of a block."""
     record = Record(settings)
     try:
-        yield record
+        async with open_storage(settings, database=record.members) as storage:
+            record.chats = ChatManager("arbe", storage)
+            yield record
     finally:
         await record.close()
 

@@ -93,6 +93,8 @@ MATRIX: Mapping[str, Mapping[str, set[str]]] = {
         "update": set(),
         "delete": {"worker"},
     },
+    # its storage knows ids and no members: the caller's is the beginning of the id
+    "arc_chats": {verb: {*ACTORS} for verb in VERBS},
 }
 CASES = list(itertools.product(MATRIX, VERBS, ACTORS))
 FREE: Mapping[str, tuple[str, Any]] = {
@@ -108,6 +110,7 @@ FREE: Mapping[str, tuple[str, Any]] = {
     "cancellations": ("done_at", sa.func.now()),
     "idempotency": ("claimed_until", sa.func.now()),
     "command_outputs": ("part", 7),
+    "arc_chats": ("reason", "n"),
 }
 """A column to update, as one may if one may at all, and what to."""
 
@@ -218,8 +221,15 @@ def fresh(table: str, home: Home) -> dict[str, Any]:
             "part": 0,
             "data": b"x",
         },
+        "arc_chats": {
+            "chat_id": f"{home.member.id}/{ids.uuid7()}",
+            "status": "ACTIVE",
+            "target_agent": "n",
+            "metadata": {},
+        },
     }
-    has_id = table not in {"thread_agents", "deletions", "idempotency", "command_outputs"}
+    keyed = {"thread_agents", "deletions", "idempotency", "command_outputs", "arc_chats"}
+    has_id = table not in keyed
     return {**({"id": ids.uuid7()} if has_id else {}), **values[table]}
 
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -29,9 +30,10 @@ _RECYCLE_SECONDS: Final = 1800
 _IDENTIFY: Final = sa.text("select set_config('arbe.member', :member, true)")
 
 
-def make_engine(url: str, *, role: Role, settings: Settings) -> AsyncEngine:
+def make_engine(url: str, *, role: Role | None, settings: Settings) -> AsyncEngine:
     """Make a pool whose every connection runs as `role` and gives up in time.
 
+    Args: role: None stays the login that the URL names: for a database that is not our own.
     Promise: connects at first use, not now. A connection that died, as all do when Postgres
     restarts, is noticed and replaced before a statement is sent on it.
     Raises: Invalid when the URL is none. The caller owns the engine and disposes of it.
@@ -106,6 +108,17 @@ async def as_worker(engine: AsyncEngine) -> AsyncGenerator[AsyncConnection, None
         yield conn
 
 
+@asynccontextmanager
+async def borrow(engine: AsyncEngine) -> AsyncGenerator[psycopg.AsyncConnection[Any], None]:
+    """Open one transaction on the driver's own connection, without an identity.
+
+    Raises: as `as_member`; psycopg's errors stay what they are.
+    """
+    async with _transaction(engine) as conn:
+        pooled: Any = await conn.get_raw_connection()
+        yield pooled.driver_connection
+
+
 async def check(engine: AsyncEngine) -> None:
     """Return if Postgres answers a statement. Raises: Unavailable."""
     async with as_nobody(engine) as conn:
@@ -124,11 +137,11 @@ async def _transaction(engine: AsyncEngine) -> AsyncGenerator[AsyncConnection, N
         raise meaning from error
 
 
-def _connect_args(address: sa.URL, *, role: Role, seconds: float) -> dict[str, Any]:
+def _connect_args(address: sa.URL, *, role: Role | None, seconds: float) -> dict[str, Any]:
     """Return libpq's parameters: every wait has an end, on our side and on the server's."""
     milliseconds = int(seconds * 1000)
     ours = {
-        "role": role,
+        **({} if role is None else {"role": role}),
         "statement_timeout": milliseconds,
         "lock_timeout": milliseconds
         // 2,  # the one who waits gives up before its statement does
@@ -139,7 +152,7 @@ def _connect_args(address: sa.URL, *, role: Role, seconds: float) -> dict[str, A
     options = theirs if isinstance(theirs, str) else " ".join(theirs)
     return {
         "connect_timeout": max(2, int(seconds)),  # libpq takes whole seconds, two at least
-        "application_name": role,
+        "application_name": role or "arbe",
         "options": " ".join([options, *(f"-c {key}={value}" for key, value in ours.items())]),
         # A host that vanished without a word: unanswered bytes, or silence while we wait.
         "tcp_user_timeout": milliseconds,

@@ -173,3 +173,15 @@ command_outputs = _table(
     _moment("at"),
     sa.Column("data", sa.LargeBinary(), nullable=False),
 )
+arc_chats = _table(
+    "arc_chats",
+    sa.Column("chat_id", sa.Text(), primary_key=True),
+    _text("status"),
+    _text("target_agent"),
+    _object("metadata"),
+    _moment("created_at"),
+    _moment("updated_at"),
+    _moment("closed_at", null=True),
+    _moment("expires_at", null=True),
+    _text("reason", null=True),
+)
