@@ -11,10 +11,11 @@ Not guaranteed: separation by `agent_id`. Managers over one storage share its ch
 that must not see each other's get a table, collection or key prefix each.
 """
 
+import json
 import math
 import re
 import secrets
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -141,7 +142,7 @@ def _as_json(metadata: Metadata) -> Metadata:
     """Return what is left of it on any storage. Raises: Invalid for what JSON cannot carry."""
     try:
         encoded = msgspec.json.encode(metadata)
-        decoded = msgspec.json.decode(encoded)
+        decoded = json.loads(encoded, parse_int=_whole)
     except (TypeError, ValueError, RecursionError) as error:
         raise Invalid(f"The metadata is no JSON: {error}.") from error
     if not isinstance(decoded, dict):
@@ -153,7 +154,14 @@ def _as_json(metadata: Metadata) -> Metadata:
         )
     if _NUL.search(encoded):
         raise Invalid("The metadata holds a NUL character.", next_step="Leave it out.")
-    return decoded  # pyright: ignore[reportUnknownVariableType]
+    return cast("Metadata", decoded)
+
+
+def _whole(digits: str) -> int:
+    number = int(digits)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError("whole numbers have 64 bits at most")
+    return number
 
 
 def _refuse_text(name: str, text: str, max_characters: int, *, min_characters: int = 1) -> None:

@@ -159,8 +159,6 @@ async def _translated() -> AsyncGenerator[None]:
         yield
     except DuplicateKeyError:
         raise
-    except OverflowError as error:
-        raise Invalid("MongoDB keeps whole numbers of 64 bits only.") from error
     except PyMongoError as error:
         raise Unavailable("MongoDB", cause=type(error).__name__) from error
 
@@ -177,8 +175,12 @@ def _readable(found: dict[str, Any]) -> Chat | None:
 def _chat(found: dict[str, Any]) -> Chat:
     moments = {name: _aware(found.get(name)) for name in _MOMENTS}
     try:
-        return msgspec.convert({**found, **moments, "chatId": found["_id"]}, Chat)
-    except msgspec.ValidationError as error:
+        # BSON's whole numbers of 64 bits come as a type of their own.
+        metadata = msgspec.json.encode(found.get("metadata"), enc_hook=int)
+        fields = {**found, **moments, "chatId": found["_id"]}
+        fields["metadata"] = msgspec.json.decode(metadata)
+        return msgspec.convert(fields, Chat)
+    except (TypeError, ValueError) as error:
         raise Invalid(
             f"What MongoDB holds of this chat is none: {error}.",
             next_step="Delete that document, or give the storage a collection of its own.",

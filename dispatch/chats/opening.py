@@ -34,7 +34,7 @@ async def open_storage(
     """
     url = settings.chats_url.get_secret_value()
     match urlsplit(url).scheme:
-        case "":
+        case "" if not url:
             opened = _our_own(settings, database)
         case "redis" | "rediss" | "unix":
             opened = _in_redis(url, settings)

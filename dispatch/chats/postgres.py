@@ -5,6 +5,7 @@ the row's lock makes it atomic, and times are Postgres's own.
 """
 
 import re
+from datetime import UTC
 from importlib import resources
 from typing import Any, Final
 
@@ -159,15 +160,17 @@ def _json(metadata: Metadata) -> str:
 
 
 def _chat(row: Row) -> Chat:
-    chat_id, status, target_agent, metadata, created_at, updated_at, *rest = row
+    chat_id, status, target_agent, metadata, *moments, reason = row
+    # psycopg gives them in the session's time zone.
+    moments = [None if each is None else each.astimezone(UTC) for each in moments]
     return Chat(
         chat_id=chat_id,
         status=status,
         target_agent=target_agent,
         metadata=msgspec.json.decode(metadata),
-        created_at=created_at,
-        updated_at=updated_at,
-        closed_at=rest[0],
-        expires_at=rest[1],
-        reason=rest[2],
+        created_at=moments[0],
+        updated_at=moments[1],
+        closed_at=moments[2],
+        expires_at=moments[3],
+        reason=reason,
     )

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import psycopg
 import pytest
 import pytest_asyncio
 
@@ -27,10 +28,22 @@ async def mongo_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[s
         yield url
 
 
+@pytest_asyncio.fixture(scope="session")
+async def chats_postgres_url(postgres_url: str) -> str:
+    """The address of the session's Postgres, with a schema for the tables made here."""
+    async with await psycopg.AsyncConnection.connect(postgres_url) as connection:
+        await connection.execute(f"create schema if not exists {doors.SCHEMA}")
+    return postgres_url
+
+
 @pytest.fixture
 def url_of(request: pytest.FixtureRequest) -> Callable[[str], str]:
     """Start the server that a kind needs, and no other."""
-    fixtures = {"redis": "stream_url", "postgres": "postgres_url", "mongo": "mongo_url"}
+    fixtures = {
+        "redis": "stream_url",
+        "postgres": "chats_postgres_url",
+        "mongo": "mongo_url",
+    }
 
     def url(kind: str) -> str:
         server = doors.server_of(kind)

@@ -20,6 +20,8 @@ from dispatch.chats.memory import MemoryChatStorage
 SHARED = ("redis", "redis_decoded", "asyncpg", "psycopg_pool", "motor", "pymongo")
 """Kinds that several processes may use at once."""
 KINDS = ("ram", *SHARED)
+SCHEMA = "chats_suite"
+"""Of the tables here: the catalog's own tests look at `public`."""
 
 
 def server_of(kind: str) -> str:
@@ -42,19 +44,17 @@ async def opened(kind: str, url: str, name: str) -> AsyncIterator[ChatStorage]:
         case "ram":
             yield MemoryChatStorage()
         case "redis" | "redis_decoded":
-            client = redis.asyncio.Redis.from_url(
-                url, decode_responses=kind == "redis_decoded"
-            )
+            client = redis.asyncio.Redis.from_url(url, decode_responses=kind == "redis_decoded")
             async with client:
                 yield RedisChatStorage(client, key_prefix=f"{{{name}}}")
         case "asyncpg":
             async with asyncpg.create_pool(url, min_size=0, max_size=8) as pool:
-                storage = PostgreSQLChatStorage(pool, table_name=name)
+                storage = PostgreSQLChatStorage(pool, table_name=f"{SCHEMA}.{name}")
                 await storage.initialize_schema()
                 yield storage
         case "psycopg_pool":
             async with AsyncConnectionPool(url, min_size=0, max_size=8, open=False) as pool:
-                storage = PostgreSQLChatStorage(pool, table_name=name)
+                storage = PostgreSQLChatStorage(pool, table_name=f"{SCHEMA}.{name}")
                 await storage.initialize_schema()
                 yield storage
         case "motor":

