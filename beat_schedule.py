@@ -29,4 +29,6 @@ TIMETABLE = (
     Tick("prune", "dispatch.sweep.prune", 10.0, 10.0),
     # Sandboxes that ran no command for an hour (`ARBE_SANDBOX_IDLE_SECONDS`).
     Tick("sandboxes", "dispatch.sweep.sandboxes", 30.0, 30.0),
+    # ARC's chats that were closed 24 h ago, or as long as their close said.
+    Tick("chats", "dispatch.sweep.chats", 60.0, 60.0),
 )

@@ -13,6 +13,7 @@ SWEEP_RECONCILE: Final = "dispatch.sweep.reconcile"
 SWEEP_PRUNE: Final = "dispatch.sweep.prune"
 SWEEP_CANCEL: Final = "dispatch.sweep.cancel"
 SWEEP_SANDBOXES: Final = "dispatch.sweep.sandboxes"
+SWEEP_CHATS: Final = "dispatch.sweep.chats"
 
 TURNS_QUEUE: Final = "arbe.turns"
 PRODUCERS_QUEUE: Final = "arbe.producers"

@@ -22,7 +22,7 @@ from dispatch.streams import fleet
 from dispatch.streams.lanes import LaneRef
 from workers import turn
 from workers.celery_app import app, process, settings
-from workers.sweeps import Counts, cancellations, prune, reconcile, redeliver, sandboxes
+from workers.sweeps import Counts, cancellations, chats, prune, reconcile, redeliver, sandboxes
 
 _log = log.get(__name__)
 PRODUCER_PAUSE_SECONDS = 1.0
@@ -146,6 +146,12 @@ def sweep_prune() -> None:
 def sweep_sandboxes() -> None:
     """Release sandboxes that nobody uses."""
     _sweep("sandboxes", sandboxes.sweep(process.record))
+
+
+@app.task(name=task_names.SWEEP_CHATS)
+def sweep_chats() -> None:
+    """Remove closed chats whose time is over."""
+    _sweep("chats", chats.sweep(process.record))
 
 
 def _sweep(name: str, sweep: Awaitable[Counts]) -> None:

@@ -9,6 +9,7 @@ from dispatch.api import body, openapi, problems
 from dispatch.api.routes import (
     agents,
     cancellations,
+    chats,
     diagnose,
     dispatches,
     entries,
@@ -64,6 +65,7 @@ def _version_1() -> APIRouter:
         router.include_router(part.router)
     for part in (cancellations, dispatches, threads, outputs, permissions):
         router.include_router(part.router)
+    router.include_router(chats.router)
     router.include_router(entries.router)
     router.include_router(stream.router)
     return router

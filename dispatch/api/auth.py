@@ -54,9 +54,16 @@ async def _founder(request: Request, _shown_in_openapi: _Credentials) -> None:
         rights.require_owner(await caller_of(request), "found another house")
 
 
+async def _operator(request: Request, _shown_in_openapi: _Credentials) -> None:
+    """Let the operator and owners of houses pass."""
+    if not _is_operator(request):
+        rights.require_owner(await caller_of(request), "work on what all houses share")
+
+
 Who = Annotated[Caller, Depends(_caller)]
 Held = Annotated[Record, Depends(record_of)]
 MayFound = Depends(_founder)
+IsOperator = Depends(_operator)
 
 
 def token_of(request: Request) -> str:

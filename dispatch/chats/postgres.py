@@ -160,9 +160,9 @@ def _json(metadata: Metadata) -> str:
 
 
 def _chat(row: Row) -> Chat:
-    chat_id, status, target_agent, metadata, *moments, reason = row
+    chat_id, status, target_agent, metadata, *found, reason = row
     # psycopg gives them in the session's time zone.
-    moments = [None if each is None else each.astimezone(UTC) for each in moments]
+    moments: list[Any] = [None if each is None else each.astimezone(UTC) for each in found]
     return Chat(
         chat_id=chat_id,
         status=status,

@@ -9,6 +9,7 @@ import typer
 from dispatch.cli import (
     agents,
     cancellations,
+    chats,
     commands,
     environments,
     exits,
@@ -27,6 +28,7 @@ app: Final = commands.noun(
     "4 the turn was cancelled, 64 wrong usage, 130 Ctrl-C."
 )
 app.add_typer(threads.app, name="thread")
+app.add_typer(chats.app, name="chat")
 app.add_typer(permissions.app, name="permission")
 app.add_typer(agents.app, name="agent")
 app.add_typer(houses.app, name="house")

@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from dispatch.client.agents import Agents, Environments
+from dispatch.client.chats import Chats
 from dispatch.client.connection import Connection, Json
 from dispatch.client.entries import Entries
 from dispatch.client.houses import Cancellations, Houses, Members, Tokens
@@ -33,6 +34,7 @@ class Client:
         self.threads = Threads(self._connection)
         self.entries = Entries(self._connection)
         self.permissions = Permissions(self._connection)
+        self.chats = Chats(self._connection)
 
     @property
     def url(self) -> str:

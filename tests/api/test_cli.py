@@ -226,6 +226,12 @@ async def test_a_run_that_nobody_carries_on_is_stalled_then_reconciled(
     assert counts["checked"] == 0
 
 
+async def test_chats_are_listed_and_swept(arbe: Arbe) -> None:
+    assert (await arbe("chat", "list", "--json")).json == {"chats": [], "nextCursor": None}
+    assert (await arbe("chat", "sweep", "--dry-run", "--json")).json["dryRun"] is True
+    assert (await arbe("chat", "sweep")).code == 0
+
+
 async def test_the_fleet_is_diagnosed_only_when_asked_for(arbe: Arbe) -> None:
     bare = await arbe("diagnose")
     assert bare.code == 64

@@ -37,22 +37,6 @@ async def chats_postgres_url(postgres_url: str) -> str:
 
 
 @pytest.fixture
-def url_of(request: pytest.FixtureRequest) -> Callable[[str], str]:
-    """Start the server that a kind needs, and no other."""
-    fixtures = {
-        "redis": "stream_url",
-        "postgres": "chats_postgres_url",
-        "mongo": "mongo_url",
-    }
-
-    def url(kind: str) -> str:
-        server = doors.server_of(kind)
-        return request.getfixturevalue(fixtures[server]) if server else ""
-
-    return url
-
-
-@pytest.fixture
 def name() -> str:
     return f"chats_{uuid.uuid4().hex[:12]}"
 
@@ -63,8 +47,14 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def url(kind: str, url_of: Callable[[str], str]) -> str:
-    return url_of(kind)
+def url(kind: str, request: pytest.FixtureRequest) -> str:
+    """Start the server that the kind needs, and no other; its address."""
+    fixture = {
+        "redis": "stream_url",
+        "postgres": "chats_postgres_url",
+        "mongo": "mongo_url",
+    }.get(doors.server_of(kind))
+    return request.getfixturevalue(fixture) if fixture else ""
 
 
 @pytest_asyncio.fixture

@@ -1,7 +1,5 @@
 """ARBE_CHATS_URL: the storage that a process of our own opens."""
 
-from collections.abc import Callable
-
 import pytest
 from pydantic import SecretStr
 
@@ -18,11 +16,11 @@ def at(settings: Settings, url: str) -> Settings:
     return settings.model_copy(update={"chats_url": SecretStr(url)})
 
 
-@pytest.mark.parametrize("kind", ["ram", "redis", "psycopg_pool", "pymongo"])
+@pytest.mark.parametrize("kind", ["ram", "redis", "psycopg_pool", "pymongo"], indirect=True)
 async def test_each_kind_of_url_opens_a_storage(
-    kind: str, url_of: Callable[[str], str], settings: Settings, name: str
+    url: str, settings: Settings, name: str
 ) -> None:
-    async with open_storage(at(settings, url_of(kind))) as storage:
+    async with open_storage(at(settings, url)) as storage:
         assert not isinstance(storage, MemoryChatStorage)
         chats = ChatManager("arbe", storage)
         made = await chats.create_chat("a", f"member/{name}", {"k": [1]})
