@@ -119,8 +119,8 @@ class PostgreSQLChatStorage:
         (row,) = await self._pool.rows(
             f"""
             with gone as (
-                delete from {self._table} where chat_id = any(array(
-                    select chat_id from {self._table} where {_OVER}
+                delete from {self._table} where ctid = any(array(
+                    select ctid from {self._table} where {_OVER}
                     order by expires_at limit $3::bigint for update skip locked
                 )) returning 1
             ) select count(*) from gone""",  # noqa: S608

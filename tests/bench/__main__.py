@@ -8,7 +8,17 @@ import types
 from pathlib import Path
 from typing import Any
 
-from tests.bench import accept, append, codec, first_event, followers, machine, prune, table
+from tests.bench import (
+    accept,
+    append,
+    chats,
+    codec,
+    first_event,
+    followers,
+    machine,
+    prune,
+    table,
+)
 from tests.bench.figures import Row
 from tests.bench.stage import Scale, open_stage, tell
 
@@ -18,6 +28,7 @@ MEASUREMENTS: dict[str, types.ModuleType] = {
     "append": append,
     "followers": followers,
     "prune": prune,
+    "chats": chats,
     "codec": codec,
 }
 
