@@ -13,7 +13,13 @@ from uuid import uuid4
 
 import msgspec
 from pymongo import ReadPreference, ReturnDocument, WriteConcern
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import (
+    DuplicateKeyError,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    WriteConcernError,
+)
 
 from dispatch import log
 from dispatch.chats.chat import RETENTION_SECONDS, Chat, Metadata, Page
@@ -159,6 +165,12 @@ async def _translated() -> AsyncGenerator[None]:
         yield
     except DuplicateKeyError:
         raise
+    except OperationFailure as error:
+        passing = isinstance(error, ExecutionTimeout | WriteConcernError)
+        if passing or error.has_error_label("RetryableWriteError"):
+            raise Unavailable("MongoDB", cause=type(error).__name__) from error
+        said = (error.details or {}).get("errmsg", type(error).__name__)
+        raise Invalid(f"MongoDB refuses this: {said}.") from error
     except PyMongoError as error:
         raise Unavailable("MongoDB", cause=type(error).__name__) from error
 

@@ -38,7 +38,10 @@ class PostgreSQLChatStorage:
         self._table = table_name
 
     async def initialize_schema(self) -> None:
-        """Make the table and its indexes, unless they are there; safe by several at once."""
+        """Make the table and its indexes, unless it is there; safe by several at once."""
+        (row,) = await self._pool.rows("select to_regclass($1::text)::text", self._table)
+        if row[0] is not None:  # then a login that may make none is enough
+            return
         text = resources.files("dispatch.chats").joinpath("schema.sql").read_text("utf-8")
         name = self._table.rpartition(".")[2]
         await self._pool.rows(text.replace("{table}", self._table).replace("{name}", name))

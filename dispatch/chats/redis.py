@@ -110,9 +110,11 @@ async def _translated() -> AsyncGenerator[None]:
     try:
         yield
     except ResponseError as error:
-        if "WRONGTYPE" not in str(error):
+        if "WRONGTYPE" in str(error):
+            raise _broken("another kind of value") from error
+        if type(error) is ResponseError:  # a mistake of ours; its kinds are the server's state
             raise
-        raise _broken("another kind of value") from error
+        raise Unavailable("Redis", cause=type(error).__name__) from error
     except (RedisError, OSError) as error:
         raise Unavailable("Redis", cause=type(error).__name__) from error
 

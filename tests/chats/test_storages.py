@@ -232,3 +232,20 @@ async def test_a_server_that_is_away_is_unavailable(away: ChatStorage) -> None:
     ):
         with pytest.raises(Unavailable):
             await call
+
+
+async def test_a_login_that_makes_no_tables_may_use_one_that_is_there(
+    chats_postgres_url: str, name: str, admin: psycopg.AsyncConnection[Any]
+) -> None:
+    table_name = f"{doors.SCHEMA}.{name}"
+    async with doors.opened("psycopg_pool", chats_postgres_url, name):
+        await admin.execute(f"grant usage on schema {doors.SCHEMA} to arbe_api")
+        await admin.execute(f"grant select, insert, update on {table_name} to arbe_api")
+        plain = {"options": "-c role=arbe_api"}
+        async with AsyncConnectionPool(chats_postgres_url, open=False, kwargs=plain) as pool:
+            storage = PostgreSQLChatStorage(pool, table_name=table_name)
+            await storage.initialize_schema()
+            await ChatManager("a", storage).create_chat("a")
+            denied = PostgreSQLChatStorage(pool, table_name=f"{table_name}_too")
+            with pytest.raises(Invalid, match="permission denied"):
+                await denied.initialize_schema()
