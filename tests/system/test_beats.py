@@ -1,5 +1,6 @@
 """Two beats at once, no beat at all, and a worker that has no slot free."""
 
+import asyncio
 import signal
 import statistics
 
@@ -51,6 +52,22 @@ async def test_without_any_beat_lost_hints_and_dead_workers_are_found_too(
     await casa.wait(lost, lambda types: COMPLETED in types)
     types = await casa.wait(broken, lambda types: COMPLETED in types)
     assert types.count("pi.assistant") == types.count(COMPLETED) == 1
+
+
+async def test_a_worker_sweeps_closed_chats_when_the_timetable_says_so(
+    casa: Casa, processes: Processes
+) -> None:
+    chats = casa.record.chats
+    for chat_id in ("kept", "over"):
+        await chats.create_chat("demo", f"{casa.who.member_id}/{chat_id}")
+    await chats.close_chat(f"{casa.who.member_id}/over", ttl_seconds=0)
+    processes.start_worker()
+    call = ("celery", "-q", "-A", "workers.celery_app", "call", "dispatch.sweep.chats")
+    processes.start(*call, "--queue", "arbe.sweeps")
+    async with asyncio.timeout(60):
+        while await chats.storage.count_closed(max_age_seconds=86_400):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    await chats.get_chat(f"{casa.who.member_id}/kept")
 
 
 async def test_a_saturated_worker_takes_the_next_hint_when_a_turn_ends(
