@@ -106,6 +106,7 @@ async def everything(home: Home, record: Record) -> list[tuple[str, str, Any]]:
         ("POST", f"{at}/cancel", {"message": "no"}),
         ("POST", "/v1/threads/cancel", None),
         ("POST", "/v1/threads/prune", {"dryRun": True}),
+        ("POST", "/v1/chats/sweep", {"dryRun": True}),
         ("DELETE", f"/v1/threads/{doomed['id']}", None),
     ]
 
