@@ -224,6 +224,16 @@ class Settings(BaseSettings):
     read_chunk_entries: int = 500
     """Entries of one catch-up answer and of one read of Redis."""
 
+    # --- ARC (docs/arc.md) -------------------------------------------------------------------
+    arc_wait_seconds: float = 50.0
+    """A chat's answer that is not streamed is waited for this long; then an error says that the
+    turn goes on. Less than arc-sdk's own 60 s, after which its client hangs up."""
+    arc_stream_seconds: float = 7200.0
+    """… and one that is streamed this long: as a run may last, `run_timeout_seconds`."""
+    chat_retention_seconds: float = 0.0
+    """The thread of a closed chat may be removed this long after; a thread's or agent's
+    `chatRetentionSeconds` wins. 0: it is kept."""
+
     # --- connections -------------------------------------------------------------------------
     stream_timeout_seconds: float = 5.0
     """A call to Redis that takes longer is given up with `stream_unavailable`."""

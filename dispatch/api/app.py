@@ -25,7 +25,6 @@ from dispatch.api.routes import (
 )
 from dispatch.config import Settings
 from dispatch.operations.record import open_record
-from dispatch.streams.feed import Feed
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -38,11 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with open_record(settings) as record:
             app.state.record = record
-            app.state.feed = Feed(record.connection, settings=settings)
-            try:
-                yield
-            finally:
-                await app.state.feed.close()
+            yield
 
     app = FastAPI(
         title="arbe-dispatch",

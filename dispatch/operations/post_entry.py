@@ -37,7 +37,13 @@ class Draft(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=T
 
 
 async def post_entry(
-    record: Record, who: Caller, thread_id: ThreadId, draft: Draft, *, key: str
+    record: Record,
+    who: Caller,
+    thread_id: ThreadId,
+    draft: Draft,
+    *,
+    key: str,
+    trace_id: str | None = None,
 ) -> Accepted:
     """Append a member's entry to a thread and wake the agents it concerns.
 
@@ -50,7 +56,7 @@ async def post_entry(
     access = await authorize.thread(record, who, thread_id)
     if _names_unknown(draft, access):
         access = await authorize.thread(record, who, thread_id, fresh=True)
-    return await accept(record, access, draft, by=by, key=key)
+    return await accept(record, access, draft, by=by, key=key, trace_id=trace_id)
 
 
 class Chain(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +78,7 @@ async def accept(
     by: Author,
     key: str,
     chain: Chain = _NO_CHAIN,
+    trace_id: str | None = None,
 ) -> Accepted:
     """Append an entry to a thread the caller was shown to have access to; ring the hints."""
     check(draft, record.settings)
@@ -92,6 +99,7 @@ async def accept(
         hops=chain.hops,
         begun_by=chain.begun_by,
         repeats=chain.repeats,
+        trace_id=trace_id,
     )
     accepted = await _accept_or_open(
         record, access, chat, key=key, draft=draft, audience=audience

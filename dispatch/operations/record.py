@@ -16,6 +16,7 @@ from dispatch.operations.remembered import Remembered
 from dispatch.operations.visible_threads import VisibleThreads
 from dispatch.stores.postgres import engine, threads
 from dispatch.streams.connection import Connection
+from dispatch.streams.feed import Feed
 from dispatch.streams.scripts import Scripts
 from dispatch.transport import Transport
 
@@ -41,6 +42,8 @@ class Record:
         self.connection = Connection(
             stream_url, timeout_seconds=settings.stream_timeout_seconds
         )
+        self.feed = Feed(self.connection, settings=settings)
+        """Everything this process follows; it connects at the first follower."""
         self.scripts = Scripts(self.connection, revalidate=self.revalidate)
         self._broker = self._broker_connection(stream_url)
         self.transport = Transport(settings, push=self._push if self._broker else None)
@@ -99,6 +102,7 @@ class Record:
 
     async def close(self) -> None:
         """Let calls under way end and give every connection back."""
+        await self.feed.close()
         await self.transport.close()
         if self._broker is not None:
             await self._broker.close()

@@ -34,3 +34,5 @@ class Chat(
     """The entry of a person or service with which those answers began."""
     repeats: str | None = None
     """The `pi.assistant` entry whose words these are: an answer that asks other agents."""
+    trace_id: str | None = None
+    """The workflow that its poster says it belongs to."""

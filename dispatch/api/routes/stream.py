@@ -98,7 +98,7 @@ async def _serve(ref: str, who: Caller, record: Record, request: Request) -> Res
     return await stream.serve(
         request,
         thread_id=thread_id,
-        feed=request.app.state.feed,
+        feed=record.feed,
         connection=record.connection,
         settings=record.settings,
         still_allowed=still_allowed,
