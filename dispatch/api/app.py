@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI
 from dispatch.api import body, openapi, problems
 from dispatch.api.routes import (
     agents,
+    arc,
     cancellations,
     chats,
     diagnose,
@@ -46,6 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
         routes=list(entries.HOT),
     )
     app.include_router(health.router)
+    app.include_router(arc.router)
     app.include_router(_version_1())
     app.add_middleware(body.Bounded, max_body_bytes=settings.max_body_bytes)
     problems.install(app)

@@ -10,7 +10,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dispatch.api import problems
+from dispatch.api import arc_answers, problems
 from dispatch.errors import TooLarge
 
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -44,13 +44,14 @@ class Bounded:
             return
         body = await self._read(receive)
         if body is None:
-            refusal = problems.response_of(
-                TooLarge(
-                    "The request body",
-                    limit_bytes=self._max_body_bytes,
-                    setting="ARBE_MAX_BODY_BYTES",
-                )
+            error = TooLarge(
+                "The request body",
+                limit_bytes=self._max_body_bytes,
+                setting="ARBE_MAX_BODY_BYTES",
             )
+            is_arc = scope["path"] == arc_answers.PATH
+            refuse = arc_answers.too_large if is_arc else problems.response_of
+            refusal = refuse(error)
             refusal.headers["Connection"] = "close"
             await refusal(scope, receive, send_with_id)
             return

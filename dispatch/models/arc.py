@@ -38,6 +38,7 @@ class Code(IntEnum):
     RATE_LIMIT = -44007
     ARC_VERSION = -45001
     TOO_LARGE = -45004
+    TRACE_INVALID = -45005
 
 
 class ArcError(ArbeError):

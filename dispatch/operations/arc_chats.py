@@ -58,14 +58,14 @@ async def start(
     """Open a chat with an agent and say the first thing in it.
 
     Promise: a call that is refused leaves neither chat nor thread; one whose process died may
-    leave a thread without entries.
+    leave a thread without entries. The same call with the same `key` opens one chat.
     Args: agent: its handle, with or without `@`, or its id. chat_id: the caller's choice; None:
-        128 random bits. key: idempotency key of the message.
+        128 random bits.
     Raises: AgentNotFound, ChatExists, Invalid, TooLarge, and as `post_entry`.
     """
     draft = arc_messages.draft(message, record.settings, place="initialMessage")
     labels.free_json(metadata, what="metadata")
-    chat_id = _checked(chat_id) if chat_id is not None else f"chat-{uuid.uuid4().hex}"
+    chat_id = _checked(chat_id) if chat_id is not None else _new_id(who, key)
     answering = await find_agent(record, who, agent)
     thread_id = await _make_thread(record, who, answering, chat_id)
     noted = {
@@ -75,13 +75,21 @@ async def start(
         "framework": answering.runner,
         "framework_thread_id": f"{thread_id}:{answering.id}",
         "caller": metadata or {},
+        "key": key,
     }
     try:
         stored = await record.chats.create_chat(
             answering.handle, arc_turns.stored_id(who, chat_id), metadata=noted
         )
-    except ChatExists:
+    except ChatExists as error:
         await delete_thread.delete_thread(record, who, thread_id)
+        stored = await get(record, who, chat_id)
+        if key is None or stored["metadata"].get("key") != key:
+            raise ChatExists(chat_id) from error
+        return await _post(record, who, chat_id, stored, draft, trace_id=trace_id, key=key)
+    except ArbeError:
+        with suppress(ArbeError):
+            await delete_thread.delete_thread(record, who, thread_id)
         raise
     try:
         return await _post(record, who, chat_id, stored, draft, trace_id=trace_id, key=key)
@@ -257,6 +265,12 @@ def _shown(chat_id: str, stored: Mapping[str, Any], who: Caller) -> dict[str, An
 
 def _thread_id(stored: Mapping[str, Any]) -> ThreadId:
     return ThreadId(uuid.UUID(stored["metadata"]["threadId"]))
+
+
+def _new_id(who: Caller, key: str | None) -> str:
+    """Choose a chat's id; the same for the same key."""
+    chosen = uuid.uuid4() if key is None else uuid.uuid5(who.member_id, f"chat {key}")
+    return f"chat-{chosen.hex}"
 
 
 def _checked(chat_id: str) -> str:

@@ -8,6 +8,7 @@ import pytest_asyncio
 
 from dispatch.client import Client
 from dispatch.config import Settings
+from tests.arc.wire import Wire
 from tests.system.conftest import free_port, new_system
 from tests.system.houses import Casa, found_casa
 from tests.system.processes import Processes
@@ -56,3 +57,17 @@ async def arc_system(
 async def casa(arc_system: ArcSystem) -> AsyncIterator[Casa]:
     async with found_casa(arc_system.settings) as made:
         yield made
+
+
+@pytest_asyncio.fixture
+async def wire(arc_system: ArcSystem, casa: Casa) -> AsyncIterator[Wire]:
+    made = Wire(arc_system.endpoint, casa.token)
+    yield made
+    await made.http.aclose()
+
+
+@pytest_asyncio.fixture
+async def nobody(arc_system: ArcSystem) -> AsyncIterator[Wire]:
+    made = Wire(arc_system.endpoint, "arbe_owner_wrong")
+    yield made
+    await made.http.aclose()

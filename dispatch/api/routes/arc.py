@@ -1,0 +1,63 @@
+"""`POST /arc`: the ARC protocol over HTTP.
+
+Statuses: 200 also for refusals, since arc-sdk's client reads a code from a 200 only; 401 for a
+token that is none. A request's Content-Type says nothing here: that client sends
+`text/event-stream` on JSON.
+"""
+
+from http import HTTPStatus
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from dispatch import log
+from dispatch.api import arc_answers, auth
+from dispatch.api.arc_events import ChatStream
+from dispatch.api.routes import entry_key
+from dispatch.arc import envelope, errors, methods
+from dispatch.arc.envelope import Call
+from dispatch.arc.methods import Asked
+from dispatch.errors import ArbeError, Unauthenticated
+from dispatch.models.houses import Caller
+
+router = APIRouter(tags=["arc"])
+_log = log.get(__name__)
+
+
+@router.post("/arc", summary="Call a method of the ARC protocol", response_class=Response)
+async def call_method(request: Request) -> Response:
+    """Talk to an agent in the ARC protocol 1.0: `chat.*` and `task.*`; see `docs/arc.md`.
+
+    Answers 200 with `result` or `error`; with `params.stream` in `chat.start` and
+    `chat.message`, server-sent events.
+    """
+    call = envelope.read(await request.body())
+    try:
+        who = await auth.caller_of(request)
+    except Unauthenticated as error:
+        body = envelope.refusal(call, errors.of(error, call))
+        return arc_answers.json(
+            body, HTTPStatus.UNAUTHORIZED, {"WWW-Authenticate": 'Bearer realm="arbe"'}
+        )
+    except ArbeError as error:
+        return arc_answers.refused(call, errors.of(error, call))
+    try:
+        return await _serve(request, who, call)
+    except ArbeError as error:
+        return arc_answers.refused(call, errors.of(error, call))
+    except Exception:  # noqa: BLE001 - the protocol has an answer for our mistakes too
+        request_id: str = request.scope.get("state", {}).get("request_id", "")
+        _log.exception("arc.failed", method=call.method[:40], request_id=request_id)
+        return arc_answers.refused(call, errors.unexpected(call, request_id))
+
+
+async def _serve(request: Request, who: Caller, call: Call) -> Response:
+    if call.fault is not None:
+        raise call.fault
+    given = request.headers.get("idempotency-key")
+    record = auth.record_of(request)
+    key = None if given is None else entry_key(given)
+    asked = Asked(record=record, who=who, call=call, key=key)
+    if call.wants_stream:
+        return ChatStream(record, await methods.begin(asked), call)
+    return arc_answers.json(envelope.result(call, await methods.call(asked)))
