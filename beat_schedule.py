@@ -31,4 +31,6 @@ TIMETABLE = (
     Tick("sandboxes", "dispatch.sweep.sandboxes", 30.0, 30.0),
     # ARC's chats that were closed 24 h ago, or as long as their close said.
     Tick("chats", "dispatch.sweep.chats", 60.0, 60.0),
+    # What happened to ARC tasks, for those who subscribed.
+    Tick("webhooks", "dispatch.sweep.webhooks", 2.0, 2.0),
 )

@@ -234,6 +234,22 @@ class Settings(BaseSettings):
     """The thread of a closed chat may be removed this long after; a thread's or agent's
     `chatRetentionSeconds` wins. 0: it is kept."""
 
+    webhook_allowed_hosts: str = ""
+    """Hosts (names or addresses as they stand in a URL, comma separated) that webhooks may be
+    sent to though they are private or speak plain http. All others: public, and https."""
+    webhook_timeout_seconds: float = 10.0
+    """Resolving, connecting and being answered, all together, once."""
+    webhook_attempts: int = 8
+    """A delivery that failed this often ends its subscription …"""
+    webhook_backoff_seconds: float = 5.0
+    """… with this wait after the first, twice as long after each …"""
+    webhook_max_backoff_seconds: float = 3600.0
+    """… up to this: by default 11 minutes in all."""
+    webhook_poll_seconds: float = 2.0
+    """A subscription whose task was quiet is looked at again after this."""
+    max_task_subscriptions: int = 10
+    """Active subscriptions of one task."""
+
     # --- connections -------------------------------------------------------------------------
     stream_timeout_seconds: float = 5.0
     """A call to Redis that takes longer is given up with `stream_unavailable`."""

@@ -14,6 +14,7 @@ SWEEP_PRUNE: Final = "dispatch.sweep.prune"
 SWEEP_CANCEL: Final = "dispatch.sweep.cancel"
 SWEEP_SANDBOXES: Final = "dispatch.sweep.sandboxes"
 SWEEP_CHATS: Final = "dispatch.sweep.chats"
+SWEEP_WEBHOOKS: Final = "dispatch.sweep.webhooks"
 
 TURNS_QUEUE: Final = "arbe.turns"
 PRODUCERS_QUEUE: Final = "arbe.producers"

@@ -22,7 +22,16 @@ from dispatch.streams import fleet
 from dispatch.streams.lanes import LaneRef
 from workers import turn
 from workers.celery_app import app, process, settings
-from workers.sweeps import Counts, cancellations, chats, prune, reconcile, redeliver, sandboxes
+from workers.sweeps import (
+    Counts,
+    cancellations,
+    chats,
+    prune,
+    reconcile,
+    redeliver,
+    sandboxes,
+    webhooks,
+)
 
 _log = log.get(__name__)
 PRODUCER_PAUSE_SECONDS = 1.0
@@ -152,6 +161,12 @@ def sweep_sandboxes() -> None:
 def sweep_chats() -> None:
     """Remove closed chats whose time is over."""
     _sweep("chats", chats.sweep(process.record))
+
+
+@app.task(name=task_names.SWEEP_WEBHOOKS)
+def sweep_webhooks() -> None:
+    """Tell those who subscribed to tasks what happened to them."""
+    _sweep("webhooks", webhooks.sweep(process.record))
 
 
 def _sweep(name: str, sweep: Awaitable[Counts]) -> None:

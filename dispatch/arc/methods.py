@@ -9,7 +9,7 @@ from dispatch.arc import params
 from dispatch.arc.envelope import Call
 from dispatch.models.arc import ArcError, Code
 from dispatch.models.houses import Caller
-from dispatch.operations import arc_chats
+from dispatch.operations import arc_chats, arc_subscriptions, arc_tasks
 from dispatch.operations.arc_chats import ChatTurn
 from dispatch.operations.record import Record
 
@@ -102,8 +102,66 @@ async def _end(asked: Asked) -> Result:
     return {"type": "chat", "chat": chat}
 
 
+async def _create(asked: Asked) -> Result:
+    given = params.read(asked.call.params, params.TaskCreate)
+    task = await arc_tasks.create(
+        asked.record,
+        asked.who,
+        agent=asked.call.target_agent,
+        message=given.initial_message,
+        priority=given.priority or "NORMAL",
+        metadata=given.metadata,
+        trace_id=asked.call.trace_id,
+        key=asked.key,
+    )
+    return {"type": "task", "task": task}
+
+
+async def _send_to_task(asked: Asked) -> Result:
+    given = params.read(asked.call.params, params.TaskSend)
+    await arc_tasks.send(asked.record, asked.who, task_id=given.task_id, message=given.message)
+    return {"success": True}
+
+
+async def _info(asked: Asked) -> Result:
+    given = params.read(asked.call.params, params.TaskInfo)
+    task = await arc_tasks.info(
+        asked.record,
+        asked.who,
+        task_id=given.task_id,
+        messages=given.include_messages is not False,
+        artifacts=given.include_artifacts is not False,
+    )
+    return {"type": "task", "task": task}
+
+
+async def _cancel(asked: Asked) -> Result:
+    given = params.read(asked.call.params, params.TaskCancel)
+    task = await arc_tasks.cancel(
+        asked.record, asked.who, task_id=given.task_id, reason=given.reason
+    )
+    return {"type": "task", "task": task}
+
+
+async def _subscribe(asked: Asked) -> Result:
+    given = params.read(asked.call.params, params.TaskSubscribe)
+    subscription = await arc_subscriptions.subscribe(
+        asked.record,
+        asked.who,
+        task_id=given.task_id,
+        callback_url=given.callback_url,
+        events=given.events,
+    )
+    return {"type": "subscription", "subscription": subscription}
+
+
 _METHODS: Final[dict[str, Method]] = {
     "chat.start": _answered,
     "chat.message": _answered,
     "chat.end": _end,
+    "task.create": _create,
+    "task.send": _send_to_task,
+    "task.info": _info,
+    "task.cancel": _cancel,
+    "task.subscribe": _subscribe,
 }

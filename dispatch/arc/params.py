@@ -1,12 +1,12 @@
 """What each method takes. Names are the protocol's; fields nobody knows are passed over."""
 
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from dispatch.errors import Invalid
+from dispatch.models.arc_tasks import EventName, Priority
 
-Priority = Literal["LOW", "NORMAL", "HIGH", "URGENT"]
 _T = TypeVar("_T")
 
 
@@ -36,6 +36,44 @@ class ChatEnd(Params, frozen=True):
 
     chat_id: str
     reason: str | None = None
+
+
+class TaskCreate(Params, frozen=True):
+    """Of `task.create`."""
+
+    initial_message: dict[str, Any]
+    priority: Priority | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class TaskSend(Params, frozen=True):
+    """Of `task.send`."""
+
+    task_id: str
+    message: dict[str, Any]
+
+
+class TaskInfo(Params, frozen=True):
+    """Of `task.info`."""
+
+    task_id: str
+    include_messages: bool | None = True
+    include_artifacts: bool | None = True
+
+
+class TaskCancel(Params, frozen=True):
+    """Of `task.cancel`."""
+
+    task_id: str
+    reason: str | None = None
+
+
+class TaskSubscribe(Params, frozen=True):
+    """Of `task.subscribe`. `events`: None: the task's end."""
+
+    task_id: str
+    callback_url: str
+    events: list[EventName] | None = None
 
 
 def read(given: dict[str, Any], kind: type[_T]) -> _T:

@@ -42,7 +42,11 @@ async def arc_system(
         ARBE_WEBHOOK_ALLOWED_HOSTS="127.0.0.1",
     )
     processes.start_worker(
-        ARBE_WEBHOOK_ALLOWED_HOSTS="127.0.0.1", ARBE_WEBHOOK_BACKOFF_SECONDS="0.2"
+        ARBE_WEBHOOK_ALLOWED_HOSTS="127.0.0.1",
+        ARBE_WEBHOOK_BACKOFF_SECONDS="0.1",
+        ARBE_WEBHOOK_ATTEMPTS="3",
+        ARBE_WEBHOOK_POLL_SECONDS="0.1",
+        ARBE_PERMISSION_GRACE_SECONDS="0.5",
     )
     processes.start_beat()
     try:

@@ -96,7 +96,7 @@ async def refusals(client: Client) -> dict[str, Any]:
             "unknown agent": await failure(client.chat.start("nobody", message("x"))),
             "invalid params": await failure(client.chat.start(AGENT, {"role": "user"})),
             "unknown method": await failure(client.send_request("chat.stop", AGENT, {})),
-            # "unknown task": await failure(client.task.info(AGENT, "none")),
+            "unknown task": await failure(client.task.info(AGENT, "none")),
             "failed turn": await failure(client.chat.start(AGENT, message("fail: ink"))),
             "bad token": await failure(bad.chat.start(AGENT, message("x"))),
             "too large": await failure(client.chat.start(AGENT, message("x" * 300_000))),
@@ -156,9 +156,9 @@ async def tasks(client: Client) -> dict[str, Any]:
         "sent too late": await failure(client.task.send(AGENT, task_id, message("x"))),
         "cancelled late": await failure(client.task.cancel(AGENT, task_id)),
         "cancelled twice": await failure(client.task.cancel(AGENT, long_id)),
-        "subscribed": (
-            await client.task.subscribe(AGENT, task_id, "https://example.com/hook")
-        )["result"]["subscription"]["events"],
+        "subscribed": (await client.task.subscribe(AGENT, task_id, "https://example.com/hook"))[
+            "result"
+        ]["subscription"]["events"],
         "subscribed inside": await failure(
             client.task.subscribe(AGENT, task_id, "http://169.254.169.254/")
         ),

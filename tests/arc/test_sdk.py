@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.arc.conftest import ArcSystem
 from tests.system.houses import Casa
 
@@ -69,6 +67,7 @@ async def test_it_hears_each_refusal_by_its_code(arc_system: ArcSystem, casa: Ca
         "unknown agent": ["AgentNotFoundError", -41001],
         "invalid params": ["InvalidParamsError", -32602],
         "unknown method": ["MethodNotFoundError", -32601],
+        "unknown task": ["TaskNotFoundError", -42001],
         "failed turn": ["ARCTaskError", -42004],
         "bad token": ["AuthenticationError", -44001],
         "too large": ["ARCProtocolError", -45004],
@@ -92,7 +91,16 @@ async def test_its_thread_manager_reuses_and_heals(arc_system: ArcSystem, casa: 
     }
 
 
-@pytest.mark.skip(reason="tasks are next")
 async def test_it_works_with_tasks(arc_system: ArcSystem, casa: Casa):
-    seen = await play(arc_system, casa, "tasks")
-    assert seen
+    assert await play(arc_system, casa, "tasks") == {
+        "created": "SUBMITTED",
+        "ended": "COMPLETED",
+        "said": ["say: done", "done"],
+        "roles": ["user", "agent"],
+        "cancelled": "CANCELED",
+        "sent too late": ["ARCTaskError", -42002],
+        "cancelled late": ["ARCTaskError", -42002],
+        "cancelled twice": ["ARCTaskError", -42003],
+        "subscribed": ["TASK_COMPLETED", "TASK_FAILED"],
+        "subscribed inside": ["InvalidParamsError", -32602],
+    }

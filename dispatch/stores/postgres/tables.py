@@ -185,3 +185,32 @@ arc_chats = _table(
     _moment("expires_at", null=True),
     _text("reason", null=True),
 )
+arc_tasks = _table(
+    "arc_tasks",
+    _id(),
+    _id("house_id"),
+    _id("member_id"),
+    _id("agent_id"),
+    _text("handle"),
+    _text("priority"),
+    _object("metadata"),
+    _text("trace_id", null=True),
+    _text("key", null=True),
+    _moment("created_at"),
+)
+arc_subscriptions = _table(
+    "arc_subscriptions",
+    _id(),
+    _id("house_id"),
+    _id("member_id"),
+    _id("task_id"),
+    _text("callback_url"),
+    sa.Column("events", ARRAY(sa.Text()), nullable=False),
+    _text("secret"),
+    _flag("active"),
+    _text("ended_because", null=True),
+    sa.Column("cursor", sa.Text(collation="C"), nullable=False),
+    _count("failure_count"),
+    _moment("created_at"),
+    _moment("due_at"),
+)
