@@ -234,6 +234,8 @@ class Settings(BaseSettings):
     """The thread of a closed chat may be removed this long after; a thread's or agent's
     `chatRetentionSeconds` wins. 0: it is kept."""
 
+    arc_organization: str = "arbe"
+    """Who provides this server, on its agent card."""
     webhook_allowed_hosts: str = ""
     """Hosts (names or addresses as they stand in a URL, comma separated) that webhooks may be
     sent to though they are private or speak plain http. All others: public, and https."""

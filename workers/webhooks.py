@@ -7,7 +7,9 @@ followed, no proxy of the environment used, no answer read beyond its status.
 
 import asyncio
 import ipaddress
+import functools
 import socket
+import ssl
 from typing import Final
 
 import httpx
@@ -76,7 +78,10 @@ async def _post(
     named = {"Host": to.authority}
     async with (
         httpx.AsyncClient(
-            trust_env=False, follow_redirects=False, timeout=timeout_seconds
+            verify=_trusted(),
+            trust_env=False,
+            follow_redirects=False,
+            timeout=timeout_seconds,
         ) as client,
         client.stream(
             "POST",
@@ -88,6 +93,12 @@ async def _post(
         ) as answer,
     ):
         return answer.status_code
+
+
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    """Return who may vouch for a receiver: the usual ones, or those SSL_CERT_FILE names."""
+    return httpx.create_ssl_context()
 
 
 def _judged(status: int) -> Sent:

@@ -35,9 +35,10 @@ def test_every_route_is_described(document: dict[str, Any]):
         assert operation["tags"], name
 
 
-def test_every_route_but_health_asks_for_a_token(document: dict[str, Any]):
+def test_every_route_but_public_ones_asks_for_a_token(document: dict[str, Any]):
     for name, operation in operations(document):
-        assert bool(operation.get("security")) == ("/v1/" in name), name
+        is_ours = "/v1/" in name or name == "POST /arc"
+        assert bool(operation.get("security")) == is_ours, name
 
 
 def test_every_mutating_route_takes_an_idempotency_key(document: dict[str, Any]):
@@ -46,9 +47,10 @@ def test_every_mutating_route_takes_an_idempotency_key(document: dict[str, Any])
         taken = [
             each["name"] for each in operation.get("parameters", ()) if each["in"] == "header"
         ]
-        wanted = path.startswith("/v1/") and method in {"POST", "PUT", "PATCH", "DELETE"}
+        wanted = path != "/health" and method in {"POST", "PUT", "PATCH", "DELETE"}
         assert taken.count("Idempotency-Key") == wanted, name
-        assert not wanted or "409" in operation["responses"], name
+        # ARC tells of a conflict in its own errors, with 200.
+        assert not wanted or "409" in operation["responses"] or path == "/arc", name
 
 
 def test_every_body_and_answer_has_an_example(document: dict[str, Any]):

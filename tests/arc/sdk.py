@@ -1,4 +1,4 @@
-"""The real arc-sdk against a server, in a process of its own: `import arc` changes its environment.
+"""The real arc-sdk against a server, in a process of its own: `import arc` changes its process.
 
 `python sdk.py <endpoint> <token> <scenario>` prints one line of JSON: what the client saw.
 """

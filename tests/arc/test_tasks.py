@@ -6,10 +6,12 @@ import hashlib
 import hmac
 import json
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from dispatch.operations import agents, members, tokens
+from dispatch.stores.postgres import arc_subscriptions, engine
 from tests.arc.conftest import ArcSystem
 from tests.arc.receiver import receiving
 from tests.arc.wire import Wire, message, request
@@ -31,7 +33,7 @@ async def info(wire: Wire, task_id: str, **params: Any) -> dict[str, Any]:
 
 async def wait(wire: Wire, task_id: str, status: str) -> dict[str, Any]:
     async with asyncio.timeout(60):
-        while (task := await info(wire, task_id))["status"] != status:
+        while (task := await info(wire, task_id))["status"] != status:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     return task
 
@@ -221,10 +223,6 @@ async def test_a_receiver_that_is_gone_is_left_alone(wire: Wire, casa: Casa):
 
 
 async def ended(casa: Casa, subscription_id: str) -> Any:
-    from uuid import UUID
-
-    from dispatch.stores.postgres import arc_subscriptions, engine
-
     async with asyncio.timeout(60):
         while True:
             async with engine.as_member(casa.record.members, casa.who.member_id) as conn:

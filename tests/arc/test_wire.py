@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dispatch.operations import agents
 from tests.arc.wire import Wire, frames, message, request, text_of
 
 
@@ -145,8 +146,6 @@ async def test_unknown_chats_and_agents_have_their_codes(wire: Wire):
 
 
 async def test_a_chat_is_told_from_another_agents(wire: Wire, casa: Any):
-    from dispatch.operations import agents
-
     await agents.create(casa.record, casa.who, handle="other", runner="demo")
     chat = (await wire.result("chat.start", {"initialMessage": message("x")}))["chat"]
     params = {"chatId": chat["chatId"], "message": message("x")}

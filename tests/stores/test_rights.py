@@ -95,6 +95,19 @@ MATRIX: Mapping[str, Mapping[str, set[str]]] = {
     },
     # its storage knows ids and no members: the caller's is the beginning of the id
     "arc_chats": {verb: {*ACTORS} for verb in VERBS},
+    # the rows are the owner's: a member does not see them; a worker tells of them
+    "arc_tasks": {
+        "select": {"owner", "worker"},
+        "insert": {"owner"},
+        "update": set(),
+        "delete": set(),
+    },
+    "arc_subscriptions": {
+        "select": {"owner", "worker"},
+        "insert": {"owner"},
+        "update": {"worker"},
+        "delete": set(),
+    },
 }
 CASES = list(itertools.product(MATRIX, VERBS, ACTORS))
 FREE: Mapping[str, tuple[str, Any]] = {
@@ -111,6 +124,8 @@ FREE: Mapping[str, tuple[str, Any]] = {
     "idempotency": ("claimed_until", sa.func.now()),
     "command_outputs": ("part", 7),
     "arc_chats": ("reason", "n"),
+    "arc_tasks": ("handle", "n"),
+    "arc_subscriptions": ("failure_count", 7),
 }
 """A column to update, as one may if one may at all, and what to."""
 
@@ -153,8 +168,15 @@ async def target(table: str, home: Home, worker: AsyncEngine | None = None) -> d
                 doomed = await threads.insert(conn, new=NewThread(house_id=home.house.id))
                 await threads.delete_tree(conn, thread_id=doomed.id)
             return {"thread_id": doomed.id}
+        case "arc_tasks":
+            row = fresh(table, home) | {"id": home.house.primary_thread_id}
+            async with home.as_owner() as conn:
+                await conn.execute(sa.insert(metadata.tables[table]).values(row))
+            return {"id": row["id"]}
         case _:
             row = fresh(table, home)
+            if table == "arc_subscriptions":
+                await target("arc_tasks", home)
             async with home.as_owner() as conn:
                 await conn.execute(sa.insert(metadata.tables[table]).values(row))
             return {
@@ -220,6 +242,23 @@ def fresh(table: str, home: Home) -> dict[str, Any]:
             "ref": ids.uuid7(),
             "part": 0,
             "data": b"x",
+        },
+        "arc_tasks": {
+            "id": home.thread.id,
+            "house_id": house_id,
+            "member_id": home.owner.id,
+            "agent_id": home.agent.id,
+            "handle": "n",
+            "priority": "LOW",
+            "metadata": {},
+        },
+        "arc_subscriptions": {
+            "house_id": house_id,
+            "member_id": home.owner.id,
+            "task_id": home.house.primary_thread_id,
+            "callback_url": "https://example.com",
+            "events": ["NEW_MESSAGE"],
+            "secret": "n",
         },
         "arc_chats": {
             "chat_id": f"{home.member.id}/{ids.uuid7()}",
