@@ -6,8 +6,8 @@ followed, no proxy of the environment used, no answer read beyond its status.
 """
 
 import asyncio
-import ipaddress
 import functools
+import ipaddress
 import socket
 import ssl
 from typing import Final

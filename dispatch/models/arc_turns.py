@@ -61,11 +61,6 @@ class ChatTurn(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def stored_id(who: Caller, chat_id: str) -> str:
-    """Return the id under which a member's chat is stored: nobody else can name it."""
-    return f"{who.member_id}/{chat_id}"
-
-
 class Content(msgspec.Struct, frozen=True):
     """The agent said something more."""
 

@@ -16,7 +16,6 @@ from dispatch import ids
 from dispatch.chats.errors import ChatAlreadyClosed, ChatExists, ChatNotFound
 from dispatch.errors import ArbeError, Gone, Invalid, NotFound
 from dispatch.ids import AgentId, ThreadId
-from dispatch.models import arc_turns
 from dispatch.models.arc import AgentNotFound, ArcError, Code
 from dispatch.models.arc_turns import ChatEvent, ChatTurn, Content, Done, Error
 from dispatch.models.houses import Agent, Caller
@@ -24,6 +23,7 @@ from dispatch.operations import (
     agents,
     arc_messages,
     cancel_many,
+    chats,
     create_thread,
     delete_thread,
     labels,
@@ -79,7 +79,7 @@ async def start(
     }
     try:
         stored = await record.chats.create_chat(
-            answering.handle, arc_turns.stored_id(who, chat_id), metadata=noted
+            answering.handle, chats.stored_id(who, chat_id), metadata=noted
         )
     except ChatExists as error:
         await delete_thread.delete_thread(record, who, thread_id)
@@ -139,7 +139,7 @@ async def end(
     labels.reason(reason)
     stored = await get(record, who, chat_id)
     try:
-        closed = await record.chats.close_chat(arc_turns.stored_id(who, chat_id), reason=reason)
+        closed = await record.chats.close_chat(chats.stored_id(who, chat_id), reason=reason)
     except ChatNotFound as error:
         raise ChatNotFound(chat_id) from error
     except ChatAlreadyClosed as error:
@@ -159,7 +159,7 @@ async def get(record: Record, who: Caller, chat_id: str) -> dict[str, Any]:
     Raises: ChatNotFound.
     """
     try:
-        return await record.chats.get_chat(arc_turns.stored_id(who, chat_id))
+        return await record.chats.get_chat(chats.stored_id(who, chat_id))
     except ChatNotFound as error:
         raise ChatNotFound(chat_id) from error
 
@@ -221,7 +221,7 @@ async def _take_back(record: Record, who: Caller, chat_id: str, thread_id: Threa
     """Undo what a refused start did, as far as the servers let us."""
     with suppress(ArbeError):
         await record.chats.close_chat(
-            arc_turns.stored_id(who, chat_id), reason="refused", ttl_seconds=1
+            chats.stored_id(who, chat_id), reason="refused", ttl_seconds=1
         )
     with suppress(ArbeError):
         await delete_thread.delete_thread(record, who, thread_id)

@@ -9,9 +9,9 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from dispatch.errors import ArbeError
-from dispatch.models import arc_turns
 from dispatch.models.arc import ArcError, Code
 from dispatch.models.arc_turns import ChatEvent, ChatTurn, Content, Done, Error, Hearing
+from dispatch.operations import chats
 from dispatch.operations.record import Record
 from dispatch.streams.batches import Batch
 from dispatch.streams.topics import Ending
@@ -96,7 +96,7 @@ async def _told(record: Record, turn: ChatTurn, event: ChatEvent) -> ChatEvent:
     if not isinstance(event, Error) or event.code != Code.TASK_CANCELED:
         return event
     with suppress(ArbeError):
-        chat = await record.chats.get_chat(arc_turns.stored_id(turn.who, turn.chat_id))
+        chat = await record.chats.get_chat(chats.stored_id(turn.who, turn.chat_id))
         if chat["status"] == "CLOSED":
             return Error(Code.CHAT_CLOSED, "The chat was ended.", event.details)
     return event

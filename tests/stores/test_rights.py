@@ -168,13 +168,10 @@ async def target(table: str, home: Home, worker: AsyncEngine | None = None) -> d
                 doomed = await threads.insert(conn, new=NewThread(house_id=home.house.id))
                 await threads.delete_tree(conn, thread_id=doomed.id)
             return {"thread_id": doomed.id}
-        case "arc_tasks":
-            row = fresh(table, home) | {"id": home.house.primary_thread_id}
-            async with home.as_owner() as conn:
-                await conn.execute(sa.insert(metadata.tables[table]).values(row))
-            return {"id": row["id"]}
         case _:
             row = fresh(table, home)
+            if table == "arc_tasks":
+                row |= {"id": home.house.primary_thread_id}
             if table == "arc_subscriptions":
                 await target("arc_tasks", home)
             async with home.as_owner() as conn:
