@@ -22,7 +22,7 @@ class Server(uvicorn.Server):
     """uvicorn, which waits for open answers at shutdown: so followers' answers end first."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the followers, then everything as uvicorn does."""
+        """End the followers, ARC's streams among them, then everything as uvicorn does."""
         feed = getattr(getattr(self.config.app, "state", None), "feed", None)
         if feed is not None:
             await feed.close()

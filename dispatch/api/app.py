@@ -38,6 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with open_record(settings) as record:
             app.state.record = record
+            app.state.feed = record.feed
             yield
 
     app = FastAPI(
