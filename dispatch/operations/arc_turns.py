@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Any
 
-from dispatch.errors import ArbeError
+from dispatch.errors import ArbeError, Gone, NotFound
 from dispatch.models.arc import ArcError, Code
 from dispatch.models.arc_turns import ChatEvent, ChatTurn, Content, Done, Error, Hearing
 from dispatch.operations import chats
@@ -40,6 +40,9 @@ async def events(
         yield hearing.over_time(limit)
     except ArcError as error:
         yield Error(error.number, str(error), hearing.place | error.details)
+    except (NotFound, Gone):
+        gone = _gone(turn)
+        yield Error(gone.number, str(gone), hearing.place)
     except ArbeError as error:
         yield hearing.goes_on(Code.AGENT_NOT_AVAILABLE, str(error))
 
@@ -104,7 +107,7 @@ async def _told(record: Record, turn: ChatTurn, event: ChatEvent) -> ChatEvent:
 
 async def _require_right(record: Record, turn: ChatTurn) -> None:
     if not await record.visible.sees(turn.who.member_id, turn.thread_id):
-        raise ArcError(Code.CHAT_NOT_FOUND, "The chat's thread is gone.", chatId=turn.chat_id)
+        raise _gone(turn)
 
 
 def _ended(ending: Ending, turn: ChatTurn) -> ArcError:
@@ -114,4 +117,8 @@ def _ended(ending: Ending, turn: ChatTurn) -> ArcError:
             "This server is restarting; the turn goes on.",
             next_step=turn.read_on,
         )
+    return _gone(turn)
+
+
+def _gone(turn: ChatTurn) -> ArcError:
     return ArcError(Code.CHAT_NOT_FOUND, "The chat's thread is gone.", chatId=turn.chat_id)

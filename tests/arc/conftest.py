@@ -9,6 +9,7 @@ import pytest_asyncio
 from dispatch.client import Client
 from dispatch.config import Settings
 from tests.arc.wire import Wire
+from tests.system import runners
 from tests.system.conftest import free_port, new_system
 from tests.system.houses import Casa, found_casa
 from tests.system.processes import Processes
@@ -42,6 +43,7 @@ async def arc_system(
         ARBE_WEBHOOK_ALLOWED_HOSTS="127.0.0.1",
     )
     processes.start_worker(
+        PYTHONPATH=runners.offer(tmp_path_factory.mktemp("runners")),
         ARBE_WEBHOOK_ALLOWED_HOSTS="127.0.0.1",
         ARBE_WEBHOOK_BACKOFF_SECONDS="0.1",
         ARBE_WEBHOOK_ATTEMPTS="3",
