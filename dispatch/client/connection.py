@@ -23,9 +23,12 @@ Json: TypeAlias = dict[str, Any]
 Query: TypeAlias = Mapping[str, str | int | bool | list[str] | None]
 
 _KEYED: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
+_AWAY: Final = frozenset({502, 503, 504})
+_CONNECT_SECONDS: Final = 5.0
+_NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_TIMEOUT: Final = httpx.Timeout(30.0, connect=_CONNECT_SECONDS)
 """One answer; longer than the API's own limits on Postgres and Redis together."""
-_LIVE_TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0, read=45.0)
+_LIVE_TIMEOUT: Final = httpx.Timeout(10.0, connect=_CONNECT_SECONDS, read=45.0)
 """A live answer is silent for 15 s at most (`keep_alive_seconds`): 2 of 3 may be late."""
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _START: Final = "Start it with `arbe up`, or set ARBE_URL (--url) to where it runs."
@@ -101,6 +104,65 @@ class Connection:
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
 
+    async def exchange(
+        self,
+        url: str,
+        body: Json,
+        *,
+        headers: Mapping[str, str],
+        timeout_seconds: float,
+        may_repeat: bool,
+    ) -> tuple[int, bytes]:
+        """POST to an address that speaks a protocol of its own; return status and body.
+
+        Args: may_repeat: False: only what certainly did not arrive is sent again.
+        Raises: Unavailable after bounded repeats.
+        """
+        sent = {"Idempotency-Key": str(uuid4()), **headers}
+        timeout = httpx.Timeout(timeout_seconds, connect=_CONNECT_SECONDS)
+        patience = Patience(self.patience_seconds)
+        while True:
+            try:
+                response = await self._http.post(
+                    url, content=_encode(body), headers=sent, timeout=timeout
+                )
+            except httpx.TransportError as error:
+                # A server that is slow may be at it still: asking again would take as long.
+                is_lost = isinstance(error, _NOT_SENT) or (
+                    may_repeat and not isinstance(error, httpx.ReadTimeout)
+                )
+                if not is_lost:
+                    raise self._unreachable(error) from error
+                await patience.wait(self._unreachable(error))
+            else:
+                if response.status_code not in _AWAY:
+                    return response.status_code, response.content
+                await patience.wait(self.refusal(response.status_code, response.content))
+
+    @asynccontextmanager
+    async def post_live(
+        self, url: str, body: Json, *, headers: Mapping[str, str], timeout_seconds: float
+    ) -> AsyncGenerator[httpx.Response]:
+        """POST and hold the answer open, whatever its status. Repeats nothing.
+
+        Raises: Unavailable, also inside the block on a broken line.
+        """
+        try:
+            async with self._http.stream(
+                "POST",
+                url,
+                content=_encode(body),
+                headers=headers,
+                timeout=httpx.Timeout(timeout_seconds, connect=_CONNECT_SECONDS),
+            ) as response:
+                yield response
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+
+    def refusal(self, status: int, body: bytes) -> ArbeError:
+        """Return the error that a refusing answer tells of."""
+        return problems.read(status, body, url=self.url)
+
     async def _send(
         self,
         method: str,
@@ -141,7 +203,7 @@ class Connection:
             return _bad_url(self.url)
         cause = str(error).strip() or type(error).__name__
         server = f"The API at {self.url}"
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
+        if isinstance(error, _NOT_SENT):
             return Unavailable(server, cause=cause, next_step=_START)
         return Unavailable(server, cause=cause)
 

@@ -1,16 +1,21 @@
 """The client: one API, one token, everything it can be asked, by noun."""
 
+import secrets
 from types import TracebackType
 from typing import Final, Self
 
 from dispatch.client.agents import Agents, Environments
+from dispatch.client.arc import ArcChats, ArcTasks
+from dispatch.client.arc_line import Line
 from dispatch.client.chats import Chats
 from dispatch.client.connection import Connection, Json
 from dispatch.client.entries import Entries
 from dispatch.client.houses import Cancellations, Houses, Members, Tokens
 from dispatch.client.permissions import Permissions
 from dispatch.client.threads import Threads
+from dispatch.errors import Invalid
 
+_ARC_PATH: Final = "/arc"
 PATIENCE_SECONDS: Final = 10.0
 """A call outlasts a restart of the API."""
 
@@ -18,13 +23,34 @@ PATIENCE_SECONDS: Final = 10.0
 class Client:
     """An API as one member sees it. Use it as `async with`, or `close` it.
 
+    Args: endpoint: in place of `url`, the address of an ARC server, `http://host:port/arc`;
+    if that is one of ours, everything else works too. request_agent: what ARC calls say we are.
     Not guaranteed: use from several event loops; make one client per loop.
     """
 
     def __init__(
-        self, url: str, token: str, *, patience_seconds: float = PATIENCE_SECONDS
+        self,
+        url: str = "",
+        token: str | None = "",
+        *,
+        endpoint: str = "",
+        request_agent: str = "",
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        self._connection = Connection(url, token, patience_seconds=patience_seconds)
+        if bool(url) == bool(endpoint):
+            raise Invalid(
+                "A client needs one address.",
+                next_step="Give the API's `url`, or `endpoint`: the same and /arc.",
+            )
+        url = url or endpoint.rstrip("/").removesuffix(_ARC_PATH)
+        self._connection = Connection(url, token or "", patience_seconds=patience_seconds)
+        line = Line(
+            self._connection,
+            endpoint.rstrip("/") or self._connection.url + _ARC_PATH,
+            request_agent=request_agent or f"arbe-client-{secrets.token_hex(4)}",
+        )
+        self.chat = ArcChats(line)
+        self.task = ArcTasks(line)
         self.houses = Houses(self._connection)
         self.cancellations = Cancellations(self._connection)
         self.members = Members(self._connection)
