@@ -252,6 +252,23 @@ class Settings(BaseSettings):
     max_task_subscriptions: int = 10
     """Active subscriptions of one task."""
 
+    # --- WebSockets --------------------------------------------------------------------------
+    ws_max_sockets: int = 1_000
+    """WebSockets of one API process; one more is closed with 1013 (try again later)."""
+    ws_max_chats: int = 32
+    """Agents that one socket may talk with …"""
+    ws_max_waiting: int = 32
+    """… and messages of it that have no answer yet; one more is refused, the socket stays."""
+    ws_max_message_bytes: int = 1024 * 1024
+    """A larger message closes its socket with 1009, unread."""
+    ws_token_seconds: float = 10.0
+    """A socket opened without a token must send it within this, or is closed with 4401."""
+    ws_idle_seconds: float = 600.0
+    """A socket that sent nothing for this long, and waits for nothing, is closed with 4408."""
+    ws_send_seconds: float = 10.0
+    """A client that takes nothing for this long while a message waits for it is closed with
+    1008. What waits is bounded: 64 KiB and one event per socket."""
+
     # --- connections -------------------------------------------------------------------------
     stream_timeout_seconds: float = 5.0
     """A call to Redis that takes longer is given up with `stream_unavailable`."""

@@ -8,7 +8,7 @@ import uvicorn
 
 from dispatch import log
 from dispatch.api import app as factory
-from dispatch.api import direct
+from dispatch.api import direct, direct_socket
 from dispatch.config import Settings
 
 _GRACE_SECONDS: Final = 5
@@ -22,10 +22,11 @@ class Server(uvicorn.Server):
     """uvicorn, which waits for open answers at shutdown: so followers' answers end first."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the followers, ARC's streams among them, then everything as uvicorn does."""
-        feed = getattr(getattr(self.config.app, "state", None), "feed", None)
-        if feed is not None:
-            await feed.close()
+        """End sockets and their chats, then followers and ARC's streams, then all else."""
+        state = getattr(self.config.app, "state", None)
+        if state is not None and hasattr(state, "feed"):
+            await state.sockets.close()
+            await state.feed.close()
         await super().shutdown(sockets)
 
 
@@ -39,6 +40,8 @@ def main() -> None:
         port=settings.api_port,
         loop="uvloop",
         http=direct.Protocol,
+        ws=direct_socket.Protocol,
+        ws_max_size=settings.ws_max_message_bytes,
         log_config=None,
         access_log=False,  # lines would hold query strings, and cost more than a request
         server_header=False,

@@ -23,7 +23,9 @@ from dispatch.api.routes import (
     stream,
     threads,
     tokens,
+    ws,
 )
+from dispatch.api.sockets import Sockets
 from dispatch.config import Settings
 from dispatch.operations.record import open_record
 
@@ -39,7 +41,11 @@ def create_app(settings: Settings) -> FastAPI:
         async with open_record(settings) as record:
             app.state.record = record
             app.state.feed = record.feed
-            yield
+            app.state.sockets = Sockets(max_sockets=settings.ws_max_sockets)
+            try:
+                yield
+            finally:
+                await app.state.sockets.close()
 
     app = FastAPI(
         title="arbe-dispatch",
@@ -50,6 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router)
     app.include_router(arc.router)
     app.include_router(_version_1())
+    app.include_router(ws.router)
     app.add_middleware(body.Bounded, max_body_bytes=settings.max_body_bytes)
     problems.install(app)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]

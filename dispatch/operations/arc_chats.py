@@ -169,7 +169,8 @@ async def find_agent(record: Record, who: Caller, text: str) -> Agent:
 
     Raises: AgentNotFound.
     """
-    reference = text if _is_id(text) else f"@{text.removeprefix('@')}"
+    # Handles are lower case; the protocol's documents write names like `agent-A`.
+    reference = text if _is_id(text) else f"@{text.removeprefix('@').lower()}"
     try:
         return await agents.get(record, who, await refs.agent(record, who, reference))
     except (NotFound, Invalid) as error:
