@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
+
+from dispatch.api import direct_socket
 
 
 class _Server(uvicorn.Server):
@@ -17,8 +20,10 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
-    """Serve an ASGI app on a free port of the loopback; yields its address."""
+async def serving(
+    app: Any, *, sockets: list[socket.socket] | None = None, max_message_bytes: int = 1 << 20
+) -> AsyncIterator[str]:
+    """Serve an ASGI app on the loopback, at a free port or at `sockets`; yields its address."""
     server = _Server(
         uvicorn.Config(
             app,
@@ -27,15 +32,18 @@ async def serving(app: Any) -> AsyncIterator[str]:
             log_config=None,
             lifespan="off",
             timeout_graceful_shutdown=1,
+            ws=direct_socket.Protocol,
+            ws_max_size=max_message_bytes,
         )
     )
-    task = asyncio.create_task(server.serve())
+    task = asyncio.create_task(server.serve(sockets))
     try:
         async with asyncio.timeout(10):
             while not server.started:
                 assert not task.done(), "the server did not start"
                 await asyncio.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
+        heard = sockets or server.servers[0].sockets
+        port = heard[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
