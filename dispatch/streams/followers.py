@@ -37,16 +37,17 @@ class Follower:
         while True:
             if not self.place.attached:
                 found = await self._next_page()
+                if found is None:
+                    continue  # at the ring now, which may hold something; or there is more
             elif self.place.ending in {Ending.LAGGING, Ending.LEFT}:
                 found = self.place.ending
             else:
                 found = self._topic.take(self.place) or self.place.ending
             if found is not None:
                 return found
-            if self.place.attached:
-                if self._loop.time() >= until:
-                    return None
-                await self._wait(until)
+            if self._loop.time() >= until:
+                return None
+            await self._wait(until)
 
     def pour_into(self, sink: Sink) -> None:
         """Give live batches to a sink while `next` waits; what it refuses, `next` returns."""

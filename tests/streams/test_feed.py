@@ -74,6 +74,19 @@ async def test_a_follower_begins_after_its_cursor(feed: Feed, writer: Writer) ->
         await wait_until(lambda: got.texts == ["2"])
 
 
+async def test_what_the_ring_holds_is_given_without_waiting(feed: Feed, writer: Writer) -> None:
+    thread_id = await writer.create()
+    loop = asyncio.get_running_loop()
+    async with following(feed, thread_id) as got:
+        cursor = await writer.post(thread_id, "0")
+        await writer.post(thread_id, "1")
+        await wait_until(lambda: got.texts == ["0", "1"])
+        async with feed.follow(thread_id, cursor) as later:
+            batch = await later.next(until=loop.time() - 1)
+    assert isinstance(batch, Batch)
+    assert len(batch.frames) == 1
+
+
 async def test_frames_are_the_same_bytes_whether_read_or_heard(
     feed: Feed, writer: Writer
 ) -> None:
