@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dispatch.api import direct_socket
 from dispatch.client import Client
 from dispatch.operations import arc_chats, tokens
 from dispatch.payloads.chat import Chat
@@ -216,26 +217,35 @@ async def test_limits_close_with_their_codes(serve: Serve, casa: Casa):
         assert await talk.closed() == 1009
 
 
-async def test_a_client_that_does_not_read_loses_its_socket(serve: Serve, casa: Casa):
+@pytest.mark.parametrize(("linger_seconds", "code"), [(60.0, 1008), (0.1, 1006)])
+async def test_a_client_that_does_not_read_loses_its_socket(
+    serve: Serve,
+    casa: Casa,
+    linger_seconds: float,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """It hears why if it reads again in time; else the connection is cut."""
+    monkeypatch.setattr(direct_socket, "_LINGER_SECONDS", linger_seconds)
     narrow = socket.socket()
     narrow.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     narrow.bind(("127.0.0.1", 0))
-    async with serve(sockets=[narrow], ws_send_seconds=1.0) as served:
-        own = socket.create_connection(narrow.getsockname())
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        own.setblocking(False)  # noqa: FBT003
-        options = {**bearer(casa), "sock": own, "compression": None, "max_queue": 1}
-        async with Talk(served.socket, **options) as talk:
-            chat_id = chat_of(await talk.answer("demo", "say: x"))
-            talk.socket.transport.pause_reading()
-            flood = asyncio.create_task(send_nonsense(talk))
-            try:
-                await closed(served, casa, chat_id)
-                talk.socket.transport.resume_reading()
-                assert await talk.closed() == 1008
-            finally:
-                flood.cancel()
-                await asyncio.gather(flood, return_exceptions=True)
+    options = {**bearer(casa), "compression": None, "max_queue": 1}
+    async with (
+        serve(sockets=[narrow], ws_send_seconds=1.0) as served,
+        Talk(served.socket, **options) as talk,
+    ):
+        chat_id = chat_of(await talk.answer("demo", "say: x"))
+        talk.socket.transport.pause_reading()
+        flood = asyncio.create_task(send_nonsense(talk))
+        try:
+            await closed(served, casa, chat_id)
+            await asyncio.sleep(2 * linger_seconds if code == 1006 else 0)
+        finally:
+            flood.cancel()
+            await asyncio.gather(flood, return_exceptions=True)
+        talk.socket.transport.resume_reading()
+        assert await talk.closed() == code
     narrow.close()
 
 
