@@ -19,8 +19,11 @@ _HEADERS: Final = {
     "Content-Type": "application/arc+json",
     "Accept": f"application/arc+json, {_EVENT_STREAM}",
 }
-_REPEATABLE: Final = frozenset({"chat.message", "chat.end", "task.info"})
-"""Calls that change nothing when they come again under the same `Idempotency-Key`."""
+_REPEATABLE: Final = frozenset(
+    {"chat.start", "chat.message", "chat.end", "task.create", "task.info"}
+)
+"""Calls that change nothing when they come again under the same `Idempotency-Key`, to servers
+that know it, as ours does (docs/arc.md)."""
 _ANSWER_SECONDS: Final = 300.0
 """An agent's answer takes as long as its turn; a stream may be silent this long."""
 
