@@ -257,7 +257,7 @@ class Settings(BaseSettings):
     """WebSockets of one API process; one more is closed with 1013 (try again later)."""
     ws_max_chats: int = 32
     """Agents that one socket may talk with …"""
-    ws_max_waiting: int = 32
+    ws_max_waiting: int = 16
     """… and messages of it that have no answer yet; one more is refused, the socket stays."""
     ws_max_message_bytes: int = 1024 * 1024
     """A larger message closes its socket with 1009, unread."""
