@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     max_name_characters: int = 200
     max_tags: int = 32
     max_tag_characters: int = 64
+    max_metadata_bytes: int = 16 * 1024
+    """A thread's metadata as JSON; it is read with every list."""
     max_queue_depth: int = 100
     """Waiting dispatches per lane; the next entry is refused with 429."""
     max_stream_entries: int = 100_000

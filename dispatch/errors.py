@@ -2,7 +2,7 @@
 
     ArbeError
     ├── NotFound           the thing does not exist, or the caller may not see it (same answer)
-    ├── Gone               the thread was deleted
+    ├── Gone               the thread was deleted, or has expired
     ├── Invalid            the request cannot be understood or breaks a limit of its own
     │   └── AmbiguousRef   a prefix that fits several things
     ├── Unauthenticated    no token, or not a living one
@@ -47,13 +47,13 @@ class NotFound(ArbeError):
 
 
 class Gone(ArbeError):
-    """The thread was deleted; its stream will not come back."""
+    """The thread was deleted, and its stream will not come back; or its time is over."""
 
     code = "gone"
 
-    def __init__(self, thread_id: str) -> None:
+    def __init__(self, thread_id: str, *, expired: bool = False) -> None:
         super().__init__(
-            f"Thread {thread_id} was deleted.",
+            f"Thread {thread_id} {'has expired' if expired else 'was deleted'}.",
             next_step="Create a new thread with `arbe thread create`.",
             threadId=thread_id,
         )

@@ -63,7 +63,7 @@ class Thread(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     metadata: dict[str, Any] = {}
     """What its makers note on it, as they like; nothing here reads it."""
     expires_at: datetime | None = None
-    """When it may be removed, or closed, by a sweep; None: never."""
+    """From then on it takes no entries and a sweep removes it; None: never."""
     archived_at: datetime | None = None
     """When entries of it were last moved out of Redis; None: all are there."""
     previous_thread_id: ThreadId | None = None
@@ -118,6 +118,7 @@ class ThreadFilter(msgspec.Struct, frozen=True, kw_only=True):
     pinned: bool | None = None
     name: str | None = None
     """A part of the name, in any case."""
+    key_prefix: str | None = None
 
 
 class KeyedThread(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,3 +185,5 @@ class ThreadAccess(msgspec.Struct, frozen=True, kw_only=True):
     """The row's watermark when it was read: a stream shorter than this has forgotten."""
     when_busy: WhenBusy = "enqueue"
     """For entries that do not say: the thread's word, else the house's."""
+    is_expired: bool = False
+    """True: its time was over when the row was read; nothing is posted to it any more."""

@@ -17,6 +17,7 @@ from dispatch.models.threads import KeyedThread, NewThread, Parent, Thread
 from dispatch.operations import (
     delete_thread,
     dispatches,
+    expiry,
     labels,
     narrate,
     post_entry,
@@ -40,6 +41,10 @@ class ThreadDraft(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
     config: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
+    expires_at: int | str | None = None
+    """Unix ms, or ISO 8601: from then on it takes no entries, and is removed."""
+    expires_in: float | None = None
+    """The same, in seconds from now."""
     message: str | None = None
     when_busy: WhenBusy | None = None
 
@@ -62,7 +67,8 @@ async def create_thread(
 ) -> CreatedThread:
     """Make a thread, or get the house's one with this `key`; post the message to it.
 
-    Promise: concurrent calls with one key get one thread. If the message is refused, a thread
+    Promise: concurrent calls with one key get one thread; one that has expired is not handed
+    out, its key moves to a fresh one. If the message is refused, a thread
     without key made by this call is gone again; with a key, or while a server is away under a
     reserved id, it stays: the same call repeated converges. Nothing is begun for a dispatch
     that has ended or was asked to end.
@@ -118,7 +124,7 @@ async def _new_thread(
 ) -> NewThread:
     settings = record.settings
     labels.free_json(draft.config, what="config")
-    labels.free_json(draft.metadata, what="metadata")
+    labels.metadata(draft.metadata, settings)
     hops.check(draft.config)
     parent_thread, parent_agent = _edges(await refs.parent(record, who, draft.parent))
     if draft.parent_dispatch_id is not None and parent_thread is None:
@@ -140,6 +146,7 @@ async def _new_thread(
         environment_id=environment_id,
         config=draft.config,
         metadata=draft.metadata,
+        expires_at=expiry.expires_at(draft.expires_at, draft.expires_in),
         key=None if draft.key is None else labels.name(draft.key, settings, what="key"),
         when_busy=draft.when_busy,
     )

@@ -2,9 +2,11 @@
 
 from typing import Any, Final, cast
 
+import msgspec
+
 from dispatch import ids
 from dispatch.config import Settings
-from dispatch.errors import Invalid
+from dispatch.errors import Invalid, TooLarge
 
 _MAX_DEPTH: Final = 32
 """Levels of objects and arrays in free JSON: far below what any reader's decoder takes."""
@@ -85,6 +87,21 @@ def free_json(value: Any, *, what: str) -> None:
     raise Invalid(
         f"`{what}` is nested deeper than {_MAX_DEPTH} levels.", next_step="Send flatter JSON."
     )
+
+
+def metadata(given: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return what people note on a thread, if a row is to hold it.
+
+    Raises: Invalid (too deep), TooLarge.
+    """
+    free_json(given, what="metadata")
+    if len(msgspec.json.encode(given)) > settings.max_metadata_bytes:
+        raise TooLarge(
+            "The metadata",
+            limit_bytes=settings.max_metadata_bytes,
+            setting="ARBE_MAX_METADATA_BYTES",
+        )
+    return given
 
 
 def _inside(value: Any) -> list[Any]:

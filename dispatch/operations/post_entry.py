@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from dispatch.config import Settings
-from dispatch.errors import Invalid, NotFound, TooLarge
+from dispatch.errors import Gone, Invalid, NotFound, TooLarge
 from dispatch.ids import EntryId, ThreadId
 from dispatch.models import mentions
 from dispatch.models.houses import Caller, WhenBusy
@@ -54,7 +54,7 @@ async def post_entry(
     """
     by = Author("member", str(who.member_id), who.name)
     access = await authorize.thread(record, who, thread_id)
-    if _names_unknown(draft, access):
+    if access.is_expired or _names_unknown(draft, access):
         access = await authorize.thread(record, who, thread_id, fresh=True)
     return await accept(record, access, draft, by=by, key=key, trace_id=trace_id)
 
@@ -80,7 +80,12 @@ async def accept(
     chain: Chain = _NO_CHAIN,
     trace_id: str | None = None,
 ) -> Accepted:
-    """Append an entry to a thread the caller was shown to have access to; ring the hints."""
+    """Append an entry to a thread the caller was shown to have access to; ring the hints.
+
+    Raises: as `post_entry`; Gone, also when the thread's time is over.
+    """
+    if access.is_expired:
+        raise Gone(str(access.thread_id), expired=True)
     check(draft, record.settings)
     handles = _handles(draft, access, by=by)
     audience = mentions.audience(access.listeners, by=by, handles=handles)

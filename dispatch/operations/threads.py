@@ -1,21 +1,22 @@
 """Threads as rows: read one (and repair it), list them, label them, say whom they wake."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from dispatch import clock, log
-from dispatch.errors import Unavailable
+from dispatch.errors import Conflict, Unavailable
 from dispatch.ids import AgentId, ThreadId
-from dispatch.models.houses import Caller, TriggerMode, WhenBusy
+from dispatch.models import merge_patches
+from dispatch.models.houses import Caller, House, TriggerMode, WhenBusy
 from dispatch.models.pages import Page
 from dispatch.models.threads import Thread, ThreadAgent, ThreadFilter, ThreadStatus
-from dispatch.operations import labels, narrate, paging, reconcile, status_guard
+from dispatch.operations import expiry, labels, narrate, paging, reconcile, status_guard
 from dispatch.operations.record import Record
 from dispatch.payloads.signals import ThreadRenamed
-from dispatch.stores.postgres import agents, engine
+from dispatch.stores.postgres import agents, engine, houses
 from dispatch.stores.postgres import threads as stored
 
 _log = log.get(__name__)
@@ -29,6 +30,12 @@ class ThreadChange(msgspec.Struct, frozen=True, kw_only=True):
     tags: list[str] | UnsetType = UNSET
     when_busy: WhenBusy | UnsetType | None = UNSET
     """For entries that do not say themselves; None: as the house says."""
+    metadata: dict[str, Any] | UnsetType | None = UNSET
+    """A merge patch (RFC 7396): null removes a key; None removes all."""
+    expires_at: int | str | UnsetType | None = UNSET
+    """Unix ms or ISO 8601; None: never."""
+    expires_in: float | UnsetType | None = UNSET
+    """The same, in seconds from now."""
 
 
 async def get(record: Record, who: Caller, thread_id: ThreadId) -> Thread:
@@ -76,21 +83,27 @@ async def update(
     """Name, pin or tag a thread; `signal.thread.renamed` tells of another name.
 
     Promise: a pin keeps its first time when it is set again. Another busy policy counts as
-    `houses.update` says.
+    `houses.update` says. Patches of metadata at once lose none of their keys. A later end
+    saves a thread that has expired and was not removed yet.
     Args: if_status: only while the thread has one of these statuses, if any.
-    Raises: NotFound, Gone, Invalid, Conflict (`status_mismatch`).
+    Raises: NotFound, Gone, Invalid, TooLarge, Conflict (`status_mismatch`, `primary_thread`).
     """
     wanted = _columns(change, record)
     await narrate.ready(record)
     await status_guard.check(record, who, thread_id, if_status)
     async with engine.as_member(record.members, who.member_id) as connection:
-        before = await stored.get(connection, thread_id=thread_id)
+        before = await stored.get(connection, thread_id=thread_id, lock=True)
         if before.pinned_at is not None and wanted.get("pinned_at"):
             del wanted["pinned_at"]
+        if wanted.get("expires_at"):
+            house = await houses.get(connection, house_id=before.house_id)
+            _require_mortal(before, house)
+        if not isinstance(change.metadata, UnsetType):
+            wanted["metadata"] = _noted(before, change.metadata, record)
         after = await stored.update(
             connection, thread_id=thread_id, if_status=if_status, **wanted
         )
-    if after.when_busy != before.when_busy:
+    if (after.when_busy, after.expires_at) != (before.when_busy, before.expires_at):
         record.forget()
     if after.name != before.name:
         told = ThreadRenamed(name=after.name, by=narrate.author(who))
@@ -164,4 +177,30 @@ def _columns(change: ThreadChange, record: Record) -> dict[str, Any]:
         wanted["tags"] = labels.tags(change.tags, record.settings)
     if not isinstance(change.when_busy, UnsetType):
         wanted["when_busy"] = change.when_busy
+    at, in_seconds = _given(change.expires_at), _given(change.expires_in)
+    if change.expires_at is not UNSET or change.expires_in is not UNSET:
+        wanted["expires_at"] = expiry.expires_at(at, in_seconds)
     return wanted
+
+
+_T = TypeVar("_T")
+
+
+def _given(value: _T | UnsetType) -> _T | None:
+    return None if isinstance(value, UnsetType) else value
+
+
+def _noted(before: Thread, patch: dict[str, Any] | None, record: Record) -> dict[str, Any]:
+    if patch is None:
+        return {}
+    labels.free_json(patch, what="metadata")
+    return labels.metadata(merge_patches.merge(before.metadata, patch), record.settings)
+
+
+def _require_mortal(row: Thread, house: House) -> None:
+    if row.id == house.primary_thread_id:
+        raise Conflict(
+            "primary_thread",
+            "A house's primary thread lives as long as the house.",
+            next_step="Let another thread expire.",
+        )

@@ -226,9 +226,22 @@ async def answer(
             raise refused(thread_id, word)
 
 
-async def delete(scripts: Scripts, thread_id: ThreadId, *, tombstone_seconds: int) -> None:
-    """Remove every key of the thread and leave a tombstone. Repeatable."""
-    await scripts.run("delete", _accept_keys(thread_id), tombstone_seconds)
+async def delete(
+    scripts: Scripts,
+    thread_id: ThreadId,
+    *,
+    tombstone_seconds: int,
+    only_at: EntryId | None = None,
+) -> bool:
+    """Remove every key of the thread and leave a tombstone. Repeatable.
+
+    Args: only_at: only while its state's mark is this ('': there is none), that is, if nothing
+        was accepted, started or ended since somebody looked.
+    Returns: whether it was removed; True without `only_at`.
+    """
+    guard = [] if only_at is None else [only_at]
+    answer = await scripts.run("delete", _accept_keys(thread_id), tombstone_seconds, *guard)
+    return _word(answer) == "OK"
 
 
 async def revalidate(

@@ -20,11 +20,15 @@ TRIGGER_MODE: Final = sa.func.coalesce(
 )
 """What holds in a thread: its own word, `always` for a direct thread's agent, the house's."""
 
+EXPIRED: Final = threads.c.expires_at <= sa.func.now()
+"""Postgres's clock decides; NULL for a thread that never expires."""
+
 ACCESS: Final = (
     sa.select(
         threads.c.house_id,
         threads.c.parent_thread_id,
         threads.c.stream_id,
+        sa.func.coalesce(EXPIRED, sa.false()).label("is_expired"),
         sa.func.coalesce(threads.c.when_busy, houses.c.when_busy, "enqueue").label("when_busy"),
         agents.c.id.label("agent_id"),
         agents.c.handle,
@@ -139,6 +143,11 @@ def delete_below(
     return doomed.returning(threads.c.id)
 
 
+def has_key_prefix(prefix: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a thread's key begins so; keys are compared byte by byte."""
+    return threads.c.key.startswith(prefix, autoescape=True)
+
+
 def _conditions(where: ThreadFilter) -> Sequence[sa.ColumnElement[bool]]:
     chosen: Sequence[sa.ColumnElement[bool] | None] = (
         None if where.status is None else _has_status(where.status),
@@ -146,6 +155,7 @@ def _conditions(where: ThreadFilter) -> Sequence[sa.ColumnElement[bool]]:
         None if where.parent is None else _has_parent(where.parent),
         None if where.pinned is None else threads.c.pinned_at.is_not(None) == where.pinned,
         None if where.name is None else threads.c.name.icontains(where.name, autoescape=True),
+        None if where.key_prefix is None else has_key_prefix(where.key_prefix),
     )
     return [condition for condition in chosen if condition is not None]
 

@@ -60,7 +60,8 @@ async def insert_keyed(conn: AsyncConnection, *, new: NewThread) -> KeyedThread:
     """Get the house's thread with this key, or make it; one call, however many at once.
 
     Promise: of concurrent calls with one key exactly one says `created`. What is there is
-    returned as it is; the other values of `new` are then ignored.
+    returned as it is; the other values of `new` are then ignored. One that has expired is not
+    handed out: the key moves to the thread that is made now.
     Raises: Invalid without a key; NotFound as `insert`.
     """
     if new.key is None:
@@ -79,9 +80,18 @@ async def insert_keyed(conn: AsyncConnection, *, new: NewThread) -> KeyedThread:
         if row is not None:
             return KeyedThread(thread=await _made(conn, row), created=True)
         found = await find_keyed(conn, house_id=new.house_id, key=new.key)
-        if found is not None:
+        if found is not None and not await _free_key(conn, found):
             return KeyedThread(thread=found, created=False)
     raise Conflict("key_unsettled", "The key's thread is being made and deleted over and over.")
+
+
+async def _free_key(conn: AsyncConnection, found: Thread) -> bool:
+    """Take its key from a thread that has expired; True for the one call that did."""
+    if found.expires_at is None:
+        return False
+    held = (threads.c.id == found.id, threads.c.key == found.key, statements.EXPIRED)
+    done = await conn.execute(sa.update(threads).where(*held).values(key=None))
+    return done.rowcount == 1
 
 
 async def insert_dm(
@@ -109,15 +119,17 @@ async def find(conn: AsyncConnection, *, thread_id: ThreadId) -> Thread | None:
     return None if row is None else rows.thread(row)
 
 
-async def get(conn: AsyncConnection, *, thread_id: ThreadId) -> Thread:
+async def get(conn: AsyncConnection, *, thread_id: ThreadId, lock: bool = False) -> Thread:
     """Return the thread.
 
+    Args: lock: hold its row until the transaction ends, so that what is read may be changed.
     Raises: Gone when it was deleted; NotFound otherwise, also for one of another house.
     """
-    found = await find(conn, thread_id=thread_id)
-    if found is None:
+    statement = statements.FIND.with_for_update() if lock else statements.FIND
+    row = (await conn.execute(statement, {"thread_id": thread_id})).mappings().first()
+    if row is None:
         raise await _absence(conn, thread_id)
-    return found
+    return rows.thread(row)
 
 
 async def find_keyed(conn: AsyncConnection, *, house_id: HouseId, key: str) -> Thread | None:
@@ -184,7 +196,7 @@ async def list_visible(
     return frozenset(map(ThreadId, found))
 
 
-async def update(
+async def update(  # noqa: PLR0913 - what may change, one each
     conn: AsyncConnection,
     *,
     thread_id: ThreadId,
@@ -192,14 +204,23 @@ async def update(
     pinned_at: datetime | UnsetType | None = UNSET,
     tags: Sequence[str] | UnsetType = UNSET,
     when_busy: WhenBusy | UnsetType | None = UNSET,
+    metadata: dict[str, Any] | UnsetType = UNSET,
+    expires_at: datetime | UnsetType | None = UNSET,
     if_status: Collection[ThreadStatus] = (),
 ) -> Thread:
-    """Change what is given; `None` takes a name, a pin or a busy policy away.
+    """Change what is given; `None` takes a name, a pin, a busy policy or an end away.
 
     Args: if_status: only while the row has one of these, if any.
     Raises: Gone, NotFound as `get`; Conflict (`status_mismatch`).
     """
-    values = rows.given(name=name, pinned_at=pinned_at, tags=tags, when_busy=when_busy)
+    values = rows.given(
+        name=name,
+        pinned_at=pinned_at,
+        tags=tags,
+        when_busy=when_busy,
+        metadata=metadata,
+        expires_at=expires_at,
+    )
     if not values:
         return await get(conn, thread_id=thread_id)
     statement = (
@@ -234,6 +255,7 @@ async def access(
         ),
         stream_id=found[0]["stream_id"],
         when_busy=found[0]["when_busy"],
+        is_expired=found[0]["is_expired"],
     )
 
 
