@@ -17,6 +17,7 @@ from dispatch.api.routes import (
     environments,
     health,
     houses,
+    lifecycle,
     members,
     outputs,
     permissions,
@@ -68,7 +69,7 @@ def _version_1() -> APIRouter:
     # cancellations and dispatches before threads: `/threads/prune` is no reference.
     for part in (houses, members, tokens, agents, environments, diagnose):
         router.include_router(part.router)
-    for part in (cancellations, dispatches, threads, outputs, permissions):
+    for part in (cancellations, dispatches, lifecycle, threads, outputs, permissions):
         router.include_router(part.router)
     router.include_router(chats.router)
     router.include_router(entries.router)

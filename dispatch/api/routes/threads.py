@@ -26,7 +26,7 @@ from dispatch.api.shapes.threads import (
     ThreadsAnswer,
 )
 from dispatch.models.threads import ThreadFilter
-from dispatch.operations import create_thread, delete_thread, refs, threads
+from dispatch.operations import create_thread, delete_thread, refs, thread_stats, threads
 from dispatch.operations.create_thread import ThreadDraft
 from dispatch.operations.threads import ThreadChange
 
@@ -84,6 +84,7 @@ async def list_threads(
         parent=None if parent is None else await refs.parent(record, who, parent),
         pinned=query.pinned,
         name=query.q,
+        key_prefix=query.key_prefix,
     )
     page = await threads.list_threads(
         record, who, where, cursor=query.cursor, limit=query.limit
@@ -102,14 +103,17 @@ async def list_threads(
 async def get_thread(ref: Ref, who: Who, record: Held) -> ThreadAnswer:
     """Return the row, brought up to its stream; a run that went silent for good is ended."""
     thread_id = await refs.thread(record, who, ref)
-    return shapes.thread(await threads.get(record, who, thread_id))
+    found = await thread_stats.view(record, who, thread_id)
+    return shapes.thread(found.row, found.state)
 
 
 @router.patch(
     "/{ref}",
-    summary="Name, pin or tag a thread",
+    summary="Name, pin, tag or annotate a thread, or set its end",
     response_model_exclude_none=True,
-    responses=problems.responses(HTTPStatus.NOT_FOUND, HTTPStatus.GONE),
+    responses=problems.responses(
+        HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    ),
 )
 async def change_thread(
     ref: Ref, body: ChangeThread, who: Who, record: Held, if_status: IfStatus = None

@@ -8,7 +8,19 @@ from dispatch import clock
 from dispatch.api import shapes
 from dispatch.api.shapes import Answer, Body, IfStatus, Milliseconds, examples
 from dispatch.models.houses import WhenBusy
+from dispatch.models.lifecycle import LifecycleState
 from dispatch.models.threads import ParentKind, Thread, ThreadStatus
+
+ExpiresAt = Annotated[
+    int | str | None,
+    Field(
+        description="Unix milliseconds, or ISO 8601 with a zone: from then on it takes no "
+        "entries, and a sweep removes it."
+    ),
+]
+ExpiresIn = Annotated[
+    float | None, Field(description="The same, in seconds from now; one of the two.")
+]
 
 
 class CreateThread(Body):
@@ -38,12 +50,18 @@ class CreateThread(Body):
     name: str | None = None
     tags: list[str] = Field(default_factory=list[str])
     key: Annotated[
-        str | None, Field(description="One thread per key: the second call gets the first's.")
+        str | None,
+        Field(
+            description="One thread per key: the second call gets the first's, unless that has "
+            "expired: then the key moves to a fresh one."
+        ),
     ] = None
     config: dict[str, Any] = Field(default_factory=dict[str, Any])
     metadata: Annotated[
         dict[str, Any], Field(description="Whatever you like to note; returned as it is.")
     ] = Field(default_factory=dict[str, Any])
+    expires_at: ExpiresAt = None
+    expires_in: ExpiresIn = None
     message: Annotated[
         str | None, Field(description="First entry; only this may wake an agent.")
     ] = None
@@ -53,16 +71,33 @@ class CreateThread(Body):
 
 
 class ChangeThread(Body):
-    """What shall be different; `name: null`: untitled, `whenBusy: null`: as the house says."""
+    """What shall be different; what is not named stays.
+
+    `name: null`: untitled; `whenBusy: null`: as the house says; `expiresAt: null`: never.
+    """
 
     model_config = shapes.example(
-        name="Release 1.0", pinned=True, tags=["release"], whenBusy="steer"
+        name="Release 1.0",
+        pinned=True,
+        tags=["release"],
+        whenBusy="steer",
+        metadata={"reviewer": "Ada", "draft": None},
+        expiresIn=86400,
     )
 
     name: str | None = None
     pinned: bool = False
     tags: list[str] = Field(default_factory=list[str])
     when_busy: WhenBusy | None = None
+    metadata: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="A merge patch (RFC 7396): null removes a key, objects merge, all else "
+            "replaces; `metadata: null` removes all."
+        ),
+    ] = None
+    expires_at: ExpiresAt = None
+    expires_in: ExpiresIn = None
     if_status: IfStatus = []
 
 
@@ -78,6 +113,9 @@ class ListThreads(BaseModel):
     ] = None
     pinned: bool | None = None
     q: Annotated[str | None, Field(description="A part of the name, in any case.")] = None
+    key_prefix: Annotated[
+        str | None, Field(alias="keyPrefix", description="How the key begins.")
+    ] = None
     limit: Annotated[int | None, Field(description="Items of a page; unset: 50.")] = None
     cursor: Annotated[
         str | None, Field(description="`nextCursor` of the page before; unset: the first.")
@@ -133,6 +171,10 @@ class ThreadAnswer(Answer):
     environment_id: str | None = None
     sandbox_id: str | None = None
     status: ThreadStatus
+    state: Annotated[
+        LifecycleState | None,
+        Field(description="Where it stands in its life; told of one thread, not in lists."),
+    ] = None
     usage: UsageAnswer
     config: dict[str, Any]
     key: str | None = None
@@ -157,7 +199,7 @@ class ThreadsAnswer(Answer):
     next_cursor: str | None = None
 
 
-def thread(row: Thread) -> ThreadAnswer:
+def thread(row: Thread, state: LifecycleState | None = None) -> ThreadAnswer:
     """Show a thread."""
     parent = row.parent
     return ThreadAnswer(
@@ -173,7 +215,8 @@ def thread(row: Thread) -> ThreadAnswer:
         environment_id=_text(row.environment_id),
         sandbox_id=_text(row.sandbox_id),
         status=row.status,
-        usage=UsageAnswer.model_validate(row.usage.to_wire(), by_alias=True, by_name=False),
+        state=state,
+        usage=usage(row),
         config=row.config,
         key=row.key,
         when_busy=row.when_busy,
@@ -184,6 +227,11 @@ def thread(row: Thread) -> ThreadAnswer:
         created_at=clock.milliseconds(row.created_at),
         updated_at=clock.milliseconds(row.updated_at),
     )
+
+
+def usage(row: Thread) -> UsageAnswer:
+    """Show what a thread's runs have used."""
+    return UsageAnswer.model_validate(row.usage.to_wire(), by_alias=True, by_name=False)
 
 
 def _text(value: object | None) -> str | None:

@@ -79,19 +79,13 @@ async def insert_keyed(conn: AsyncConnection, *, new: NewThread) -> KeyedThread:
             raise _missing(error, new) from error
         if row is not None:
             return KeyedThread(thread=await _made(conn, row), created=True)
+        # Waits for whoever moves the key at this moment; then nothing is left to be done.
+        held = (threads.c.house_id == new.house_id, threads.c.key == new.key)
+        await conn.execute(sa.update(threads).where(*held, statements.EXPIRED).values(key=None))
         found = await find_keyed(conn, house_id=new.house_id, key=new.key)
-        if found is not None and not await _free_key(conn, found):
+        if found is not None:
             return KeyedThread(thread=found, created=False)
     raise Conflict("key_unsettled", "The key's thread is being made and deleted over and over.")
-
-
-async def _free_key(conn: AsyncConnection, found: Thread) -> bool:
-    """Take its key from a thread that has expired; True for the one call that did."""
-    if found.expires_at is None:
-        return False
-    held = (threads.c.id == found.id, threads.c.key == found.key, statements.EXPIRED)
-    done = await conn.execute(sa.update(threads).where(*held).values(key=None))
-    return done.rowcount == 1
 
 
 async def insert_dm(
