@@ -33,4 +33,6 @@ TIMETABLE = (
     Tick("chats", "dispatch.sweep.chats", 60.0, 60.0),
     # What happened to ARC tasks, for those who subscribed.
     Tick("webhooks", "dispatch.sweep.webhooks", 2.0, 2.0),
+    # Threads whose `expires_at` has passed and that do not run.
+    Tick("expire", "dispatch.sweep.expire", 30.0, 30.0),
 )

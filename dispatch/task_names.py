@@ -15,6 +15,7 @@ SWEEP_CANCEL: Final = "dispatch.sweep.cancel"
 SWEEP_SANDBOXES: Final = "dispatch.sweep.sandboxes"
 SWEEP_CHATS: Final = "dispatch.sweep.chats"
 SWEEP_WEBHOOKS: Final = "dispatch.sweep.webhooks"
+SWEEP_EXPIRE: Final = "dispatch.sweep.expire"
 
 TURNS_QUEUE: Final = "arbe.turns"
 PRODUCERS_QUEUE: Final = "arbe.producers"

@@ -26,6 +26,7 @@ from workers.sweeps import (
     Counts,
     cancellations,
     chats,
+    expire,
     prune,
     reconcile,
     redeliver,
@@ -167,6 +168,12 @@ def sweep_chats() -> None:
 def sweep_webhooks() -> None:
     """Tell those who subscribed to tasks what happened to them."""
     _sweep("webhooks", webhooks.sweep(process.record))
+
+
+@app.task(name=task_names.SWEEP_EXPIRE)
+def sweep_expire() -> None:
+    """Remove threads that have expired."""
+    _sweep("expire", expire.sweep(process.record))
 
 
 def _sweep(name: str, sweep: Awaitable[Counts]) -> None:
