@@ -1,5 +1,6 @@
 """Arguments and options that several commands share, and the two that ask the person."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -45,7 +46,18 @@ Message = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="This many at most.")]
 
+ExpiresIn = Annotated[
+    str | None,
+    typer.Option(
+        "--expires-in",
+        help="It is removed after this time: 90s, 15m, 24h, 30d, 2w.",
+        metavar="TIME",
+    ),
+]
+
 _STDIN: Final = "-"
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def read_stdin(value: str | None) -> str | None:
@@ -76,6 +88,21 @@ def read_json(value: str | None) -> str | None:
     return text
 
 
+def object_of(text: str | None) -> dict[str, Any] | None:
+    """Return the object of a text that `read_json` let pass."""
+    return None if text is None else msgspec.json.decode(text, type=dict[str, Any])
+
+
+def seconds(text: str | None) -> float | None:
+    """Read a length of time such as `24h`."""
+    if text is None:
+        return None
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise typer.BadParameter(f"'{text}' is no length of time: say 90s, 15m, 24h, 30d or 2w")
+    return float(found[1]) * _UNIT_SECONDS[found[2]]
+
+
 def ask_first(yes: bool) -> bool:
     """Ask before something that cannot be undone, if there is somebody to ask."""
     if not yes and sys.stdin.isatty():
@@ -83,12 +110,29 @@ def ask_first(yes: bool) -> bool:
     return yes
 
 
+def ask_unless_dry(context: typer.Context, yes: bool) -> bool:
+    """Ask as `ask_first` does, but for a dry run. What is not given is read after what is."""
+    return bool(context.params.get("dry_run")) or ask_first(yes)
+
+
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", callback=ask_first)]
+YesUnlessDry = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask.", callback=ask_unless_dry)
+]
 Config = Annotated[
     str | None,
     typer.Option(
         "--config",
         help="Its settings, replaced whole: a JSON object, or @FILE with one.",
+        metavar="JSON",
+        callback=read_json,
+    ),
+]
+Metadata = Annotated[
+    str | None,
+    typer.Option(
+        "--metadata",
+        help="Notes of yours: a JSON object, or @FILE with one.",
         metavar="JSON",
         callback=read_json,
     ),

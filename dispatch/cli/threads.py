@@ -12,16 +12,29 @@ from dispatch.cli import (
     diagnosis,
     entries,
     exits,
+    lifecycle,
     rows,
     triggers,
 )
-from dispatch.cli.arguments import IfStatus, Limit, Message, Tags, ThreadRef, WhenBusy, Yes
+from dispatch.cli.arguments import (
+    ExpiresIn,
+    IfStatus,
+    Limit,
+    Message,
+    Metadata,
+    Tags,
+    ThreadRef,
+    WhenBusy,
+    Yes,
+)
 from dispatch.cli.doors import Door
 from dispatch.client.connection import Json
 
 app = commands.noun("Threads: conversations with agents, each a row and a stream.")
 app.add_typer(entries.app, name="entries")
 app.add_typer(triggers.app, name="agents")
+
+lifecycle.register(app)
 
 _COLUMNS: Final = ("id", "status", "parent", "name", "tags", "updated")
 
@@ -33,10 +46,12 @@ _COLUMNS: Final = ("id", "status", "parent", "name", "tags", "updated")
     arbe thread create @demo
     arbe thread create me --name "Release 2.1" --tag release
     arbe thread create @demo --key "user-17" --message "hello"
+    arbe thread create @demo --key "session-4" --expires-in 24h --metadata '{"user_id": "17"}'
     """,
 )
-async def create(
+async def create(  # noqa: PLR0913 - options, one each
     door: Door,
+    *,
     parent: Annotated[
         str,
         typer.Argument(
@@ -53,6 +68,8 @@ async def create(
     key: Annotated[
         str | None, typer.Option("--key", help="Get the thread of this key, or make it.")
     ] = None,
+    metadata: Metadata = None,
+    expires_in: ExpiresIn = None,
     message: Annotated[
         str | None,
         typer.Option(
@@ -74,6 +91,8 @@ async def create(
         name=name,
         tags=tags or (),
         key=key,
+        metadata=arguments.object_of(metadata),
+        expires_in=arguments.seconds(expires_in),
         message=message,
         when_busy=when_busy,
     )
@@ -94,8 +113,9 @@ async def create(
     arbe thread list --tag release --all --json
     """,
 )
-async def list_threads(
+async def list_threads(  # noqa: PLR0913 - filters, one each
     door: Door,
+    *,
     status: Annotated[
         str | None, typer.Option("--status", help="Only with this status.")
     ] = None,
@@ -108,6 +128,9 @@ async def list_threads(
     ] = None,
     search: Annotated[
         str | None, typer.Option("--search", "-q", help="Only with this in the name.")
+    ] = None,
+    key_prefix: Annotated[
+        str | None, typer.Option("--key-prefix", help="Only with a key that begins so.")
     ] = None,
     limit: Limit = None,
     everything: Annotated[
@@ -122,6 +145,7 @@ async def list_threads(
         parent=parent,
         pinned=pinned,
         search=search,
+        key_prefix=key_prefix,
         limit=limit,
     )
     if everything:
@@ -145,10 +169,14 @@ async def show(door: Door, thread: ThreadRef) -> None:
 @commands.command(
     app,
     "update",
-    examples='arbe thread update 0198f2c4 --name "Release 2.1" --pin --tag release',
+    examples="""
+    arbe thread update 0198f2c4 --name "Release 2.1" --pin --tag release
+    arbe thread update 0198f2c4 --expires-in 7d --metadata '{"ticket": 12, "draft": null}'
+    """,
 )
-async def update(
+async def update(  # noqa: PLR0913 - options, one each
     door: Door,
+    *,
     thread: ThreadRef,
     name: Annotated[
         str | None, typer.Option("--name", help="Another title; empty: untitled.")
@@ -158,11 +186,14 @@ async def update(
     ] = None,
     tags: Tags = None,
     when_busy: WhenBusy = None,
+    metadata: Metadata = None,
+    expires_in: ExpiresIn = None,
     if_status: IfStatus = None,
 ) -> None:
-    """Change a thread's name, pin, labels or busy policy; --tag replaces all labels.
+    """Change a thread's name, pin, labels, notes, end or busy policy; --tag replaces all.
 
     --when-busy counts for entries that do not say themselves; empty: as the house says.
+    --metadata is merged into what is there: null removes a key. --expires-in "": never.
     """
     changes: Json = {}
     if name is not None:
@@ -173,9 +204,14 @@ async def update(
         changes["tags"] = [tag for tag in tags if tag]
     if when_busy is not None:
         changes["whenBusy"] = when_busy or None
+    if metadata is not None:
+        changes["metadata"] = arguments.object_of(metadata)
+    if expires_in is not None:
+        changes["expiresIn"] = arguments.seconds(expires_in or None)
     if not changes:
         raise typer.BadParameter(
-            "nothing to change: give --name, --pin, --unpin, --tag or --when-busy"
+            "nothing to change: give --name, --pin, --unpin, --tag, --when-busy, --metadata "
+            "or --expires-in"
         )
     rows.show(
         door, await door.client.threads.update(thread, changes, if_status=if_status or ())

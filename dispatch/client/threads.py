@@ -1,16 +1,15 @@
 """Threads: their rows, their dispatches, and the verbs that look after them."""
 
 from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
 from typing import Any
 
-from dispatch.client.connection import Connection, Json, present, segment
+from dispatch.client.connection import Json, present, segment
+from dispatch.client.lifecycle import ThreadLife, end
 
 
-class Threads:
+class Threads(ThreadLife):
     """The house's threads."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     async def create(  # noqa: PLR0913 - what a thread is born with, one each
         self,
@@ -22,6 +21,9 @@ class Threads:
         tags: Sequence[str] = (),
         key: str | None = None,
         config: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+        expires_at: datetime | int | None = None,
+        expires_in: float | None = None,
         message: str | None = None,
         when_busy: str | None = None,
         idempotency_key: str | None = None,
@@ -33,7 +35,8 @@ class Threads:
         dispatched.
         Args: parent: a house (None: the caller's), an agent (a DM) or a thread (a sub-job).
         parent_dispatch_id: the parent thread's dispatch it works for, to be cancelled with it.
-        when_busy: for entries that do not say themselves (`docs/busy.md`).
+        when_busy: for entries that do not say themselves (`docs/busy.md`). expires_at: Unix ms
+        or an aware datetime; expires_in: seconds (`docs/lifecycle.md`).
         Returns: `{thread, entry?, dispatches?}`.
         """
         body = {
@@ -44,8 +47,10 @@ class Threads:
             "tags": list(tags) or None,
             "key": key,
             "config": config,
+            "metadata": metadata,
             "message": message,
             "whenBusy": when_busy,
+            **end(expires_at, expires_in),
         }
         return await self._connection.call(
             "POST",
@@ -62,6 +67,7 @@ class Threads:
         parent: str | None = None,
         pinned: bool | None = None,
         search: str | None = None,
+        key_prefix: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Json:
@@ -72,6 +78,7 @@ class Threads:
             "parent": parent,
             "pinned": pinned,
             "q": search,
+            "keyPrefix": key_prefix,
             "limit": limit,
             "cursor": cursor,
         }
@@ -89,8 +96,9 @@ class Threads:
         if_status: Sequence[str] = (),
         key: str | None = None,
     ) -> Json:
-        """Change `name`, `pinned`, `tags` or `whenBusy`; what is not named stays.
+        """Change `name`, `pinned`, `tags`, `whenBusy`, `metadata`, `expiresAt` or `expiresIn`.
 
+        What is not named stays. `metadata` is a merge patch (RFC 7396): null removes a key.
         Args: if_status: only while the thread's status is one of these; here and below.
         Returns: the thread.
         Raises: Conflict (`status_mismatch`, field `threadStatus`), among others.

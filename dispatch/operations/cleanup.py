@@ -32,6 +32,7 @@ from dispatch.streams import threads as streams
 _log = log.get(__name__)
 _AT_ONCE: Final = 4
 """Threads of one pass that are looked at side by side: half of a process's connections."""
+_MAX_AGE: Final = 100 * 366 * 24 * 3600
 _EXPIRED: Final = Cleanup(expired=True, pinned=True)
 
 
@@ -200,9 +201,10 @@ def _check(where: Cleanup) -> None:
             "A cleanup needs an age.",
             next_step="Send `olderThan` in seconds, or `expired`.",
         )
-    if where.older_than_seconds is not None and where.older_than_seconds <= 0:
+    if where.older_than_seconds is not None and not 0 < where.older_than_seconds <= _MAX_AGE:
         raise Invalid(
-            "`olderThan` must be above 0 seconds.", next_step="Send how old they must be."
+            "`olderThan` must be above 0 seconds, and below a hundred years.",
+            next_step="Send for how long nothing was said in them.",
         )
     if where.status == "running" and not where.running:
         raise Invalid(

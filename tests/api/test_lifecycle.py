@@ -293,7 +293,13 @@ async def test_running_and_pinned_threads_go_only_when_it_is_said(home: Home):
 
 @pytest.mark.parametrize(
     "body",
-    [{}, {"olderThan": 0}, {"olderThan": -5}, {"olderThan": 5, "status": "running"}],
+    [
+        {},
+        {"olderThan": 0},
+        {"olderThan": -5},
+        {"olderThan": 1e300},
+        {"olderThan": 5, "status": "running"},
+    ],
 )
 async def test_a_cleanup_without_a_sane_age_is_refused(home: Home, body: dict):
     problem(await home.http.post("/v1/threads/cleanup", json=body), 422, "invalid")
