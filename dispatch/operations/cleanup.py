@@ -2,15 +2,19 @@
 
 Rows name candidates; each is looked at on its stream, with all below it, and removed only if
 nothing was said or done since that look: the row's statement and the stream's script both guard
-it, in one transaction. A death at any point is converged by a repeat.
+it, in one transaction. An old thread is ended (`expires_at`) before, and spared if it went on.
+Whatever dies at any point, the expiry sweep or a repeat goes on.
 
-Not guaranteed: an entry that a thread *below* a removed one accepts in that very instant.
+Not guaranteed: an entry that a thread *below* a removed one accepts in that very instant; the
+life of a thread that went on while its cleanup died; that an end which is put off after a sweep
+died between stream and row brings the stream back (all calls answer Gone until that end).
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -153,15 +157,36 @@ class _Batch:
             return "unavailable"
 
     async def _remove(self, tree: list[Seen]) -> str:
+        """Let its time be over, then remove it: who dies in between leaves it to the sweep."""
+        top = tree[0]
+        ended_at = top.row.expires_at if self._where.expired else await self._end(top.row)
+        if ended_at is None:
+            return "changed"
         try:
             async with self._door() as connection:
-                await self._remove_row(connection, tree[0])
+                await self._remove_row(connection, top)
         except _ChangedError:
+            if not self._where.expired:
+                await self._spare(top.row, ended_at)
             return "changed"
-        self._record.forget()
         for each in tree:
             await delete_thread.remove_stream(self._record, each.row.id)
         return "deleted"
+
+    async def _end(self, row: Thread) -> datetime | None:
+        async with self._door() as connection:
+            ended_at = await old_threads.end(
+                connection, thread_id=row.id, where=self._where, before_ms=self._before_ms
+            )
+        self._record.forget()
+        return ended_at
+
+    async def _spare(self, row: Thread, ended_at: datetime) -> None:
+        async with self._door() as connection:
+            await old_threads.spare(
+                connection, thread_id=row.id, ended_at=ended_at, expires_at=row.expires_at
+            )
+        self._record.forget()
 
     async def _remove_row(self, connection: Any, top: Seen) -> None:
         """Delete the row; while it is locked and nobody can change it, the stream too.

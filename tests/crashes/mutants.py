@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 from unittest import mock
 
 import sqlalchemy as sa
 
 from dispatch.operations import prune
-from dispatch.stores.postgres import idempotency, thread_statements
+from dispatch.stores.postgres import idempotency, old_threads, thread_statements
 from dispatch.streams import replies
 from tests.crashes.campaign import Result, Task, distinct, doubled, paused
 from tests.crashes.world import World
@@ -82,6 +83,20 @@ async def _no_reply_is_noted(_world: World) -> AsyncIterator[None]:
         yield
 
 
+@asynccontextmanager
+async def _old_threads_are_not_ended(_world: World) -> AsyncIterator[None]:
+    async def fit(*_: object, **__: object) -> datetime:
+        """Say that its time is over, and write nothing."""
+        return datetime.now(UTC)
+
+    with mock.patch.object(old_threads, "end", fit):
+        yield
+
+
+def _unanswered(dry: Result) -> list[Task]:
+    return [task._replace(insists=False) for task in distinct(dry)]
+
+
 MUTANTS: Final = {
     "repeat_after_effects": Mutant(
         "turn", distinct, _script("expire", "not found[10] or limits.repeatable", "true")
@@ -104,6 +119,9 @@ MUTANTS: Final = {
         ),
     ),
     "delete_without_a_note": Mutant("delete while running", distinct, _no_deletion_is_noted),
+    "clean_up_without_an_end": Mutant(
+        "a cleanup of old threads", _unanswered, _old_threads_are_not_ended
+    ),
     "leave_deletions_half_done": Mutant("delete while running", distinct, _deletions_are_left),
     "tell_no_row_of_a_cancel": Mutant(
         "cancel before the start", distinct, _script("cancel", "mark_dirty(KEYS[4])", "")

@@ -28,7 +28,7 @@ from tests.crashes.life import Life, Plan
 from tests.crashes.world import World
 from workers import turn
 from workers.heartbeat import Heartbeats
-from workers.sweeps import cancellations, prune, reconcile, redeliver
+from workers.sweeps import cancellations, expire, prune, reconcile, redeliver
 
 _MAX_ROUNDS: Final = 40
 """Of keepers, until all is at rest; a play that needs more is stuck."""
@@ -265,6 +265,8 @@ class Play:
                 await self.keeper()
             elif await self.world.waits_for("prune"):
                 await self.keeper(prune)
+            elif await self.world.waits_for("expire"):
+                await self.keeper(expire)
             elif not self.world.doors.broker.hints:
                 return
         raise Violation("stuck: never at rest")

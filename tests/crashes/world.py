@@ -40,6 +40,8 @@ _WAITING: Final = {
     "cancellations": "select exists (select from cancellations where done_at is null)",
     "prune": "select exists (select from threads where status = 'running')"
     " or exists (select from deletions where done_at is null)",
+    "expire": "select exists (select from threads"
+    " where expires_at <= now() and status <> 'running')",
 }
 _HELD: Final = (
     ("cancellations", "due_at", "done_at is null"),
@@ -105,6 +107,7 @@ class World:
     async def forget(self) -> None:
         """Leave no row of a broken play behind that a sweep of the next would find."""
         await self.admin.execute("update threads set status = 'open' where status = 'running'")
+        await self.admin.execute("update threads set expires_at = null")
         await self.admin.execute("update cancellations set done_at = now()")
         await self.admin.execute("update deletions set done_at = now() where done_at is null")
 

@@ -80,6 +80,35 @@ async def list_below(conn: AsyncConnection, *, thread_id: ThreadId) -> tuple[Thr
     return tuple(rows.thread(row) for row in found.mappings())
 
 
+async def end(
+    conn: AsyncConnection, *, thread_id: ThreadId, where: Cleanup, before_ms: int
+) -> datetime | None:
+    """Let a thread's time be over now if it still fits; return that moment, None if it did not.
+
+    Promise: from then on whoever is interrupted, the expiry sweep removes it.
+    """
+    held = (
+        sa.update(threads)
+        .where(threads.c.id == thread_id, *_conditions(where, before_ms))
+        .values(expires_at=sa.func.now())
+        .returning(threads.c.expires_at)
+    )
+    ended_at: datetime | None = (await conn.execute(held)).scalar()
+    return ended_at
+
+
+async def spare(
+    conn: AsyncConnection,
+    *,
+    thread_id: ThreadId,
+    ended_at: datetime,
+    expires_at: datetime | None,
+) -> None:
+    """Take an end back, unless somebody has set another one since."""
+    held = threads.c.id == thread_id, threads.c.expires_at == ended_at
+    await conn.execute(sa.update(threads).where(*held).values(expires_at=expires_at))
+
+
 async def delete(
     conn: AsyncConnection, *, thread_id: ThreadId, where: Cleanup, before_ms: int
 ) -> bool:

@@ -2,7 +2,16 @@
 
 from typing import Final
 
-from tests.crashes.stories import asking, busy, endings, forgetting, people, permitting, turns
+from tests.crashes.stories import (
+    asking,
+    busy,
+    endings,
+    forgetting,
+    lifecycle,
+    people,
+    permitting,
+    turns,
+)
 from tests.crashes.stories.story import Story
 
 STORIES: Final[tuple[Story, ...]] = (
@@ -13,4 +22,5 @@ STORIES: Final[tuple[Story, ...]] = (
     *endings.STORIES,
     *people.STORIES,
     *forgetting.STORIES,
+    *lifecycle.STORIES,
 )
