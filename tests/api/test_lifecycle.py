@@ -314,21 +314,38 @@ async def test_a_muted_word_counts_as_activity_though_the_row_lags(home: Home):
 
 
 async def test_an_entry_accepted_after_the_look_saves_the_thread(
-    home: Home, record: Record, monkeypatch: pytest.MonkeyPatch
+    home: Home, monkeypatch: pytest.MonkeyPatch
 ):
-    made = await home.thread(tags=["x"])
+    made = await home.thread(tags=["x"], expiresIn=HOUR)
     await asyncio.sleep(0.02)
-    real = streams.delete
+    real = cleanup.old_threads.end
 
-    async def delete_late(scripts, thread_id, **rest):
-        if rest.get("only_at") is not None:
-            assert (await home.post(made["id"], "wait!")).status_code == 201
-        return await real(scripts, thread_id, **rest)
+    async def end_late(connection, **rest):
+        assert (await home.post(made["id"], "wait!")).status_code == 201
+        return await real(connection, **rest)
 
-    monkeypatch.setattr(cleanup.streams, "delete", delete_late)
+    monkeypatch.setattr(cleanup.old_threads, "end", end_late)
     done = await clean_up(home, olderThan=0.001, tag="x")
     assert (done["deleted"], done["changed"]) == (0, 1)
     assert (await home.payloads(made["id"]))[-1]["text"] == "wait!"
+    found = (await home.http.get(f"/v1/threads/{made['id']}")).json()
+    assert found["expiresAt"] == made["expiresAt"]
+    assert (await home.post(made["id"], "still here")).status_code == 201
+
+
+async def test_an_entry_that_comes_while_its_thread_is_removed_is_refused(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+):
+    made = await home.thread(tags=["x"])
+    await asyncio.sleep(0.02)
+    real = cleanup.old_threads.delete
+
+    async def delete_late(connection, **rest):
+        problem(await home.post(made["id"], "too late"), 410, "gone")
+        return await real(connection, **rest)
+
+    monkeypatch.setattr(cleanup.old_threads, "delete", delete_late)
+    assert (await clean_up(home, olderThan=0.001, tag="x"))["deleted"] == 1
 
 
 async def test_a_cleanup_that_died_after_the_stream_went_is_finished_by_a_repeat(

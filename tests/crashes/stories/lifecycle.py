@@ -9,7 +9,8 @@ from tests.crashes.play import Play
 from tests.crashes.stories.story import Story
 from workers.sweeps import expire
 
-_LATER_SECONDS: Final = 7200.0
+_LATER_SECONDS: Final = 10.0
+"""Below every clock of a turn, which may still be waiting when its worker died."""
 
 
 async def expired(play: Play) -> None:
