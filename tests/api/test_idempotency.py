@@ -107,6 +107,7 @@ async def everything(home: Home, record: Record) -> list[tuple[str, str, Any]]:
         ("POST", "/v1/threads/cancel", None),
         ("POST", "/v1/threads/prune", {"dryRun": True}),
         ("POST", "/v1/chats/sweep", {"dryRun": True}),
+        ("POST", "/v1/threads/cleanup", {"olderThan": 86400}),
         ("DELETE", f"/v1/threads/{doomed['id']}", None),
     ]
 
