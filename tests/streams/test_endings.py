@@ -1,8 +1,9 @@
 import pytest
 
 from dispatch.errors import Fenced, Gone
+from dispatch.ids import EntryId
 from dispatch.payloads.signals import Cancelled, CancelRequested, Failed, RunLost
-from dispatch.streams import keys
+from dispatch.streams import keys, threads
 from dispatch.streams.entries import wire_of
 from tests.streams.scene import ASSISTANT, WORKER, Scene, lane_fields, new_lane
 
@@ -212,3 +213,25 @@ async def test_followers_hear_each_entry_as_it_is_read_and_the_end(scene: Scene)
     lines = b"\n".join(told[:-1]).split(b"\n")
     assert [wire_of(line) for line in lines] == stream[1:]
     assert WORKER.encode() in told[1]
+
+
+async def test_a_guarded_delete_spares_a_thread_that_went_on_since_the_look(
+    scene: Scene,
+) -> None:
+    thread_id, _, _ = await queued(scene)
+    seen = (await scene.state(thread_id)).mark
+    await scene.accept(thread_id, new_lane(), key="later")
+    before = await scene.stream(thread_id)
+
+    async def delete(only_at: str) -> bool:
+        return await threads.delete(
+            scene.scripts, thread_id, tombstone_seconds=60, only_at=EntryId(only_at)
+        )
+
+    assert not await delete(seen)
+    assert not await delete("")
+    assert await scene.stream(thread_id) == before
+    assert await delete((await scene.state(thread_id)).mark)
+    assert await delete("")  # of what is gone already, nothing is left to guard
+    with pytest.raises(Gone):
+        await scene.accept(thread_id, new_lane(), key="late")
