@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, NamedTuple
 from unittest import mock
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatch.operations import prune
 from dispatch.stores.postgres import idempotency, old_threads, thread_statements
@@ -85,9 +86,9 @@ async def _no_reply_is_noted(_world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _old_threads_are_not_ended(_world: World) -> AsyncIterator[None]:
-    async def fit(*_: object, **__: object) -> datetime:
-        """Say that its time is over, and write nothing."""
-        return datetime.now(UTC)
+    async def fit(connection: AsyncConnection, **_: object) -> datetime:
+        """Say that its time is over, in as many steps, and write nothing."""
+        return (await connection.execute(sa.select(sa.func.now()))).scalar_one()
 
     with mock.patch.object(old_threads, "end", fit):
         yield
