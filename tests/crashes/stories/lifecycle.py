@@ -5,7 +5,7 @@ from typing import Final
 from dispatch.ids import ThreadId
 from dispatch.models.cleanups import Cleanup
 from dispatch.operations import cleanup
-from tests.crashes.play import Play
+from tests.crashes.play import Play, new_key
 from tests.crashes.stories.story import Story
 from workers.sweeps import expire
 
@@ -27,8 +27,12 @@ async def expired(play: Play) -> None:
 async def cleaned_up(play: Play) -> None:
     """A member cleans up once; a client that is not answered may go away."""
     await _family(play)
+    tag = new_key()  # rows of other plays are in the house too
+    await play.world.admin.execute(
+        "update threads set tags = array[%s] where id = any(%s)", [tag, play.threads]
+    )
     await play.pass_seconds(_LATER_SECONDS)
-    who, where = play.world.who, Cleanup(older_than_seconds=_LATER_SECONDS / 2)
+    who, where = play.world.who, Cleanup(older_than_seconds=_LATER_SECONDS / 2, tag=tag)
     await play.client(lambda record: cleanup.clean_up(record, who, where))
 
 
