@@ -18,6 +18,7 @@ from tests.bench import (
     machine,
     prune,
     table,
+    waiting,
 )
 from tests.bench.figures import Row
 from tests.bench.stage import Scale, open_stage, tell
@@ -25,6 +26,7 @@ from tests.bench.stage import Scale, open_stage, tell
 MEASUREMENTS: dict[str, types.ModuleType] = {
     "accept": accept,
     "first_event": first_event,
+    "waiting": waiting,
     "append": append,
     "followers": followers,
     "prune": prune,
