@@ -1,6 +1,6 @@
 """What an agent may do to the world during one turn: write through its run, use tools."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import SecretStr
@@ -14,7 +14,6 @@ from dispatch.operations.record import Record
 from dispatch.payloads.chat import Chat
 from dispatch.payloads.llm import Assistant, ToolResult
 from dispatch.payloads.signals import PermissionGranted
-from dispatch.stores.postgres import agents, engine
 from dispatch.streams import entries
 from workers import permissions, tools
 from workers.agents import AgentPayload, Perform, ToolAnswer, ToolCall, TurnRequest
@@ -29,10 +28,18 @@ from workers.writer import RunWriter
 class TurnHands:
     """The hands of one turn; see `workers.agents.Hands` for the promises."""
 
-    def __init__(self, record: Record, writer: RunWriter, request: TurnRequest) -> None:
+    def __init__(
+        self,
+        record: Record,
+        writer: RunWriter,
+        request: TurnRequest,
+        handles: Mapping[str, str],
+    ) -> None:
+        """Args: handles: of the house's agents by id, as the turn began."""
         self._record = record
         self._writer = writer
         self._request = request
+        self._handles = handles
         self._settings = record.settings
         self._ledger = Ledger(self.emit, max_text_bytes=record.settings.max_tool_text_bytes)
         self._config = tool_config.of(request.agent.config)
@@ -73,13 +80,14 @@ class TurnHands:
     async def history(self) -> Sequence[HistoryMessage]:
         """Return the conversation up to here, as the agent's model must see it."""
         record, request = self._record, self._request
-        async with engine.as_worker(record.projector) as connection:
-            handles = await agents.handles(connection, house_id=request.agent.house_id)
         read = await entries.everything(
             record.connection, request.thread_id, limit=self._settings.read_chunk_entries
         )
         found = history(
-            read, agent_id=request.agent.id, entry_id=request.entry_id, handles=handles
+            read,
+            agent_id=request.agent.id,
+            entry_id=request.entry_id,
+            handles=self._handles,
         )
         self._ledger.read(found, request.entry_id)
         self._permissions.read(read)

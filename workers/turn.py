@@ -135,14 +135,15 @@ async def _pass_on(record: Record, ref: ReplyRef) -> None:
 
 async def _outcome(record: Record, writer: RunWriter, claimed: Claimed) -> Outcome:
     try:
-        request = await _request(record, claimed)
+        request, handles = await _request(record, claimed)
     except Unavailable as error:
         # Without its witness on the row a run may do nothing visible.
         record.rows_answered = False
         return Interrupted(why=f"{error.server} unavailable")
     except ArbeError as error:
         return Failed(reason=error.code, message=str(error))
-    agent = asyncio.create_task(_take_turn(record, writer, request))
+    hands = TurnHands(record, writer, request, handles)
+    agent = asyncio.create_task(_take_turn(request, hands))
     ends: set[asyncio.Future[Outcome]] = {
         agent,
         cast("asyncio.Future[Outcome]", writer.stopped),
@@ -156,19 +157,21 @@ async def _outcome(record: Record, writer: RunWriter, claimed: Claimed) -> Outco
     return agent.result()
 
 
-async def _request(record: Record, claimed: Claimed) -> TurnRequest:
+async def _request(record: Record, claimed: Claimed) -> tuple[TurnRequest, dict[str, str]]:
     """Read what the turn needs, after the row has witnessed that the run started.
+
+    Returns: also the handle of each agent of the house, by id.
 
     Raises: NotFound (the agent is gone), Invalid (the entry cannot be read), Unavailable.
     """
     fence = claimed.fence
-    agent, _ = await asyncio.gather(
+    (agent, handles), _ = await asyncio.gather(
         _agent(record, fence.lane), project.project(record, fence.thread_id)
     )
     entry = payloads.decode(claimed.entry)
     if not isinstance(entry, Chat):
         raise Invalid("The dispatch's entry is not a chat entry.")
-    return TurnRequest(
+    request = TurnRequest(
         thread_id=fence.thread_id,
         dispatch_id=fence.dispatch_id,
         attempt=fence.attempt,
@@ -179,6 +182,7 @@ async def _request(record: Record, claimed: Claimed) -> TurnRequest:
         tools=tools.offered(agent),
         checkpoint=_checkpoint(claimed.checkpoint),
     )
+    return request, handles
 
 
 def _checkpoint(raw: bytes) -> dict[str, Any] | None:
@@ -188,13 +192,14 @@ def _checkpoint(raw: bytes) -> dict[str, Any] | None:
     return found.state if isinstance(found, Checkpoint) else None
 
 
-async def _agent(record: Record, agent_id: AgentId) -> Agent:
+async def _agent(record: Record, agent_id: AgentId) -> tuple[Agent, dict[str, str]]:
+    # One transaction: when many turns begin at once, these are what they wait for.
     async with engine.as_worker(record.projector) as connection:
-        return await agents.get(connection, agent_id=agent_id)
+        agent = await agents.get(connection, agent_id=agent_id)
+        return agent, await agents.handles(connection, house_id=agent.house_id)
 
 
-async def _take_turn(record: Record, writer: RunWriter, request: TurnRequest) -> Outcome:
-    hands = TurnHands(record, writer, request)
+async def _take_turn(request: TurnRequest, hands: TurnHands) -> Outcome:
     try:
         runner = await asyncio.to_thread(registry.find, request.agent.runner)
         return await runner(request, hands)

@@ -96,8 +96,8 @@ class Stage:
             worker_id=WORKER,
             settings=self.casa.record.settings,
         )
-        request = await turn._request(self.casa.record, claimed)
-        hands = TurnHands(self.casa.record, writer, request)
+        request, handles = await turn._request(self.casa.record, claimed)
+        hands = TurnHands(self.casa.record, writer, request, handles)
         run = asyncio.ensure_future(registry.find(self.double.runner)(request, hands))
         reached = asyncio.create_task(until.wait())
         async with asyncio.timeout(LIMIT_SECONDS):

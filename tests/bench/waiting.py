@@ -1,8 +1,8 @@
 """As many turns at once as a worker process takes, each waiting for its model.
 
-The model is a real server on loopback that answers nobody until all figures are taken. The floor
-is a process that does only the calls, with the same client. A process keeps the memory it once
-had, so each round has a new worker and a new floor; both are warmed by one call.
+The model is a real server on loopback that answers nobody until all figures are taken. The
+floor is a process that does only the calls, with the same client. A process keeps the memory it
+once had, so each round has a new worker and a new floor; both are warmed by one call.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ def _scene(stage: Stage, scale: Scale, count: int) -> Iterator["_Scene"]:
             yield _Scene(
                 system,
                 count=count,
-                window_seconds=scale.of(20, 1),
+                window_seconds=scale.of(10, 1),
                 model=model,
                 streams=streams,
             )
