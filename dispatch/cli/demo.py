@@ -6,7 +6,6 @@ Everything is real and private: its own servers in a temporary folder, on free p
 import asyncio
 import os
 import signal
-import socket
 import tempfile
 from contextlib import aclosing
 from pathlib import Path
@@ -18,7 +17,7 @@ from dispatch.cli import exits, reading
 from dispatch.cli.doors import Door
 from dispatch.client.connection import Json
 from dispatch.config import Settings
-from dispatch.embedded import up
+from dispatch.embedded import remembered, up
 from dispatch.embedded.up import Running
 from dispatch.errors import Conflict, Unavailable
 
@@ -29,7 +28,9 @@ _HEAL_SECONDS = 60.0
 
 async def run(door: Door) -> None:
     """Start a system, show a turn, kill a worker, watch the repair, stop; exit code 0 if so."""
-    settings = door.settings.model_copy(update={"api_port": _free_port(door.settings)})
+    settings = door.settings.model_copy(
+        update={"api_port": remembered.free_port(door.settings.api_host)}
+    )
     with tempfile.TemporaryDirectory(prefix="arbe-demo-") as folder:
         door.output.line("Starting a private Postgres, Redis, API, worker and beat …", "dim")
         async with up.serving(
@@ -119,10 +120,3 @@ def _door_of(door: Door, running: Running) -> Door:
     known = running.credentials
     settings = Settings(url=known.url, token=SecretStr(known.token))
     return Door(settings, door.output)
-
-
-def _free_port(settings: Settings) -> int:
-    with socket.socket() as probe:
-        probe.bind((settings.api_host, 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -7,8 +7,16 @@ that the port is still free when the server binds it; the supervisor's restart c
 import secrets
 import socket
 from pathlib import Path
+from typing import Final
+
+from dispatch.errors import Conflict
 
 LOOPBACK = "127.0.0.1"
+_PORTS: Final = range(12_000, 30_000)
+"""Below those that outgoing connections are given (Linux: from 32768). While a server is down,
+a client that goes on trying could be given that very port, connect to itself, and keep the
+server from coming back."""
+_TRIES: Final = 200
 
 
 def write_private(path: Path, text: str) -> None:
@@ -37,13 +45,27 @@ def choose_port(path: Path) -> int:
     """
     if path.exists():
         port = int(path.read_text(encoding="utf-8"))
-        if _is_free(port):
+        if _is_free(port, LOOPBACK):
             return port
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     write_private(path, str(port))
     return port
+
+
+def free_port(host: str = LOOPBACK) -> int:
+    """Return a port that nobody listens on now and no outgoing connection will take.
+
+    Raises: Conflict (`port_taken`), when many were tried.
+    """
+    for _ in range(_TRIES):
+        port = secrets.choice(_PORTS)
+        if _is_free(port, host):
+            return port
+    raise Conflict(
+        "port_taken",
+        f"None of {_TRIES} ports that were tried is free on {host}.",
+        next_step="Stop some of what listens there.",
+    )
 
 
 def port(path: Path) -> int:
@@ -51,12 +73,12 @@ def port(path: Path) -> int:
     return int(path.read_text(encoding="utf-8"))
 
 
-def _is_free(port_number: int) -> bool:
+def _is_free(port_number: int, host: str) -> bool:
     with socket.socket() as probe:
         # As the servers do: connections of a killed predecessor in TIME_WAIT do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port_number))
+            probe.bind((host, port_number))
         except OSError:
             return False
     return True

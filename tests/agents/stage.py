@@ -24,7 +24,7 @@ from workers.heartbeat import Heartbeats
 from workers.writer import RunWriter
 
 WORKER = WorkerId("test.5.a")
-LIMIT_SECONDS = 20.0
+LIMIT_SECONDS = 60.0
 
 
 @dataclasses.dataclass

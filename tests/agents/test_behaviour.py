@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import time
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from dispatch.payloads.signals import Cancelled, Completed, Failed, Started
 from dispatch.payloads.usage import TokenUsage
 from tests.agents.doubles import CONTEXT, EXACT_TEXT, OWN_TOOL, RESUMING, STEERING
 from tests.agents.model import Call, Said, breaks, calls, says
-from tests.agents.stage import Stage, a_stage
+from tests.agents.stage import LIMIT_SECONDS, Stage, a_stage
 from workers.agents import registry, telling
 
 COMPLETED = "signal.dispatch.completed"
@@ -28,11 +29,15 @@ def book(thing: str, *, call_id: str = "call-1") -> Call:
 
 
 async def left_running(before: set[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
-    """What a turn started and did not end; a process's own connections are not a turn's."""
+    """What a turn started and does not end; a process's own connections are not a turn's."""
     await registry.close()
-    await asyncio.sleep(0.1)
-    left = asyncio.all_tasks() - before - {asyncio.current_task()}
-    return [task for task in left if "Connection" not in repr(task)]
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while True:
+        left = asyncio.all_tasks() - before - {asyncio.current_task()}
+        running = [task for task in left if "Connection" not in repr(task)]
+        if not running or time.monotonic() > deadline:
+            return running
+        await asyncio.sleep(0.02)
 
 
 async def test_words_are_streamed_and_become_one_message(stage: Stage, needs) -> None:

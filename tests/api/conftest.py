@@ -1,6 +1,5 @@
 """The app in this process, against the session's servers."""
 
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
@@ -11,6 +10,7 @@ from pydantic import SecretStr
 
 from dispatch.api import app as factory
 from dispatch.config import Settings
+from dispatch.embedded import remembered
 from dispatch.operations import houses
 from dispatch.operations.record import Record
 from tests.api.homes import Home, client_of
@@ -67,7 +67,4 @@ async def home(make_home: MakeHome) -> Home:
 @pytest.fixture
 def dead_port() -> int:
     """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return remembered.free_port()

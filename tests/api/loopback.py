@@ -38,7 +38,7 @@ async def serving(
     )
     task = asyncio.create_task(server.serve(sockets))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not server.started:
                 assert not task.done(), "the server did not start"
                 await asyncio.sleep(0.01)

@@ -18,7 +18,7 @@ from tests.api import turns
 from tests.api.conftest import MakeHome
 from tests.api.homes import Home
 
-LIMIT_SECONDS = 30.0
+LIMIT_SECONDS = 60.0
 
 
 @dataclass

@@ -72,7 +72,7 @@ async def test_a_follower_hears_what_is_posted_and_ends_with_the_thread(client: 
     made = await client.threads.create(name="t")
     thread = made["thread"]["id"]
     heard: list[str] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for entry in client.entries.follow(thread):
             heard.append(entry["payload"]["type"])
             if len(heard) == 1:
@@ -196,7 +196,7 @@ async def test_an_absent_api_is_unavailable_after_bounded_patience(dead_port: in
             await client.threads.list()
         with pytest.raises(Unavailable):
             _ = [each async for each in client.entries.follow("0198f2c4")]
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
 
 
 async def test_a_server_that_is_no_arbe_is_told_from_one_that_is_away() -> None:

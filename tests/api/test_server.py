@@ -4,7 +4,6 @@ import asyncio
 import os
 import random
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -14,9 +13,10 @@ import httpx
 
 from dispatch.client import Client
 from dispatch.config import Settings
+from dispatch.embedded import remembered
 from tests.api.homes import Home, created, problem
 
-START_SECONDS = 20
+START_SECONDS = 60
 KILLS = 3
 STOP_SECONDS = 4
 """Less than the grace for open answers: the follower was sent away, nobody waited."""
@@ -33,22 +33,16 @@ class Server:
                 try:
                     await client.get(f"{self.url}/health")
                 except httpx.TransportError:
+                    await asyncio.sleep(0.02)
                     continue
                 return
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @asynccontextmanager
 async def serving(
     settings: Settings, port: int | None = None, **more: str
 ) -> AsyncIterator[Server]:
-    port = port or free_port()
+    port = port or remembered.free_port()
     names = more | {
         "DATABASE_URL": settings.database_url.get_secret_value(),
         "STREAM_URL": settings.stream_url.get_secret_value(),
@@ -109,7 +103,7 @@ async def test_a_huge_body_hears_its_refusal_and_followers_do_not_hold_up_the_en
 async def test_a_killed_api_makes_everything_once_and_tells_every_caller(
     home: Home, settings: Settings
 ):
-    port, chance = free_port(), random.Random(7)  # noqa: S311
+    port, chance = remembered.free_port(), random.Random(7)  # noqa: S311
     texts: dict[str, str] = {}
     told = asyncio.Event()
 

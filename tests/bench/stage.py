@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -99,7 +98,7 @@ class System:
 
     def start_api(self, *, core: int | None = None, **environment: str) -> "Served":
         """Start the real API; it answers when this returns."""
-        port = _free_port()
+        port = remembered.free_port()
         process = self.processes.start(
             "dispatch.api", ARBE_API_PORT=str(port), ARBE_LOG_LEVEL="WARNING", **environment
         )
@@ -107,7 +106,7 @@ class System:
 
     def start_floor(self, module: str, *arguments: str, core: int | None = None) -> "Served":
         """Start a floor that serves HTTP on the port it is told first."""
-        port = _free_port()
+        port = remembered.free_port()
         process = self.processes.start(f"tests.bench.{module}", str(port), *arguments)
         return self._served(process, port, core)
 
@@ -162,12 +161,6 @@ def _running(server: Postgres | Redis, log: Path) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((remembered.LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 def tell(text: str) -> None:

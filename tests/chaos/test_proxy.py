@@ -9,7 +9,7 @@ import pytest_asyncio
 from tests.chaos import ports
 from tests.chaos.proxy import Proxy
 
-SECONDS = 5.0
+SECONDS = 60.0
 
 
 @pytest_asyncio.fixture

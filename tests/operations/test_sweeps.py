@@ -43,7 +43,7 @@ def _names(body: str, thread_id: ThreadId) -> bool:
 
 
 async def wait_hints(casa: Casa, thread_id: ThreadId, count: int) -> None:
-    deadline = asyncio.get_running_loop().time() + 5
+    deadline = asyncio.get_running_loop().time() + 60
     while await hints(casa, thread_id) != count:
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.02)

@@ -48,7 +48,7 @@ def processes_with(marker: str) -> list[int]:
     return found
 
 
-async def wait_until(holds: Callable[[], bool], *, within_seconds: float = 10.0) -> None:
+async def wait_until(holds: Callable[[], bool], *, within_seconds: float = 60.0) -> None:
     async with asyncio.timeout(within_seconds):
         while not holds():  # noqa: ASYNC110 - a process tells no event
             await asyncio.sleep(0.01)

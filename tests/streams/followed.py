@@ -98,7 +98,7 @@ async def following(
                 await task
 
 
-async def wait_until(true: Callable[[], bool], *, seconds: float = 10.0) -> None:
+async def wait_until(true: Callable[[], bool], *, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "it did not come true in time"

@@ -9,7 +9,7 @@ import uvloop
 from dispatch.streams.connection import Connection
 from dispatch.streams.subscriber import Subscriber
 
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 def play(life: Coroutine[Any, Any, None]) -> None:

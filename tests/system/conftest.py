@@ -1,6 +1,5 @@
 """A whole system on its own database and Redis databases: real processes, short clocks."""
 
-import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import SecretStr
 
 from dispatch.client import Client
 from dispatch.config import Settings
+from dispatch.embedded import remembered
 from dispatch.stores.postgres.migrations import runner
 from tests.system.houses import Casa, found_casa
 from tests.system.processes import SHORT_CLOCKS, Processes
@@ -52,8 +52,10 @@ def system(request: pytest.FixtureRequest, system_settings: Settings) -> Setting
 def processes(system: Settings, tmp_path: Path) -> Iterator[Processes]:
     """Processes of one test; what it leaves behind is ended."""
     started = Processes(system, tmp_path)
-    yield started
-    started.end_all()
+    try:
+        yield started
+    finally:
+        started.end_all()
 
 
 @pytest_asyncio.fixture
@@ -86,13 +88,13 @@ async def running_system(
     """
     settings = new_system(postgres_url, stream_url, name="arbe_running", first_db=8)
     started = Processes(settings, tmp_path_factory.mktemp("running"))
-    port = free_port()
+    port = remembered.free_port()
     url = f"http://127.0.0.1:{port}"
-    started.start("dispatch.api", ARBE_API_PORT=str(port))
-    started.start_worker()
     try:
+        started.start("dispatch.api", ARBE_API_PORT=str(port))
+        started.start_worker()
         async with found_casa(settings) as casa:
-            async with Client(url, casa.token, patience_seconds=30) as client:
+            async with Client(url, casa.token, patience_seconds=60) as client:
                 assert (await client.health())["status"] == "ok"
             yield RunningSystem(url, casa.token, settings.broker, "@demo")
     finally:
@@ -115,14 +117,6 @@ def new_system(postgres_url: str, stream_url: str, *, name: str, first_db: int) 
             stream_url=SecretStr(with_db(stream_url, first_db)),
             broker_url=SecretStr(with_db(stream_url, first_db + 1)),
         )
-
-
-def free_port() -> int:
-    """Return a port of the loopback that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def with_db(url: str, number: int) -> str:

@@ -74,7 +74,7 @@ class Casa:
         thread_id: ThreadId,
         holds: Callable[[list[str]], bool],
         *,
-        timeout_seconds: float = 30.0,
+        timeout_seconds: float = 60.0,
     ) -> list[str]:
         """Look at the durable types until they fit; fail when they do not in time."""
         deadline = time.monotonic() + timeout_seconds
@@ -86,7 +86,7 @@ class Casa:
                 raise AssertionError(f"not within {timeout_seconds:g} s: {types}")
             await asyncio.sleep(0.05)
 
-    async def wait_words(self, thread_id: ThreadId, *, timeout_seconds: float = 10.0) -> None:
+    async def wait_words(self, thread_id: ThreadId, *, timeout_seconds: float = 60.0) -> None:
         """Look until the agent has said something that followers see."""
         deadline = time.monotonic() + timeout_seconds
         while not any(b"pi.chunk" in each.raw for each in await self.entries(thread_id)):
@@ -95,7 +95,7 @@ class Casa:
             await asyncio.sleep(0.02)
 
     async def wait_status(
-        self, thread_id: ThreadId, status: str, *, timeout_seconds: float = 10.0
+        self, thread_id: ThreadId, status: str, *, timeout_seconds: float = 60.0
     ) -> Thread:
         """Look at the row until it says so."""
         deadline = time.monotonic() + timeout_seconds

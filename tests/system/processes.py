@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dispatch.config import Settings
 
-STOP_SECONDS = 30.0
+STOP_SECONDS = 60.0
 SHORT_CLOCKS = {
     "ARBE_HEARTBEAT_SECONDS": "0.5",
     "ARBE_WORKER_DEAD_SECONDS": "2",
@@ -25,7 +25,7 @@ SHORT_CLOCKS = {
 """The relations of the defaults at a tenth of their lengths, so that tests see ends."""
 
 
-def wait_until(holds: Callable[[], bool], *, timeout_seconds: float = 30.0) -> None:
+def wait_until(holds: Callable[[], bool], *, timeout_seconds: float = 60.0) -> None:
     """Look until it holds; fail when it does not in time."""
     deadline = time.monotonic() + timeout_seconds
     while not holds():
@@ -82,9 +82,9 @@ class Processes:
     def end_all(self) -> None:
         """End what is left."""
         for process in self.running:
-            if process.poll() is None:
-                process.kill()
-                process.wait(STOP_SECONDS)
+            process.kill()
+        for process in self.running:
+            process.wait(STOP_SECONDS)
 
     def environment(self) -> dict[str, str]:
         """Return what every process of the system is told."""

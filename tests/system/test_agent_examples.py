@@ -50,7 +50,7 @@ async def test_an_example_talks_across_two_kills(
     processes.end(worker, by=signal.SIGKILL)
 
     worker = processes.start_worker()
-    await casa.post(thread_id, "run: sleep 1; echo done >> log; tail -n 1 log")
+    await casa.post(thread_id, "run: sleep 60; echo done >> log; tail -n 1 log")
     await casa.wait(thread_id, lambda types: types.count("pi.assistant") == 2)
     await asyncio.sleep(0.3)
     processes.end(worker, by=signal.SIGKILL)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import pytest_asyncio
 
 from dispatch.client import Client
+from dispatch.embedded import remembered
 from dispatch.errors import ArbeError
 from tests.system.processes import SHORT_CLOCKS
 
@@ -61,9 +61,7 @@ class Up:
 
 @pytest_asyncio.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Up]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = remembered.free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.endswith("_URL")},
         **SHORT_CLOCKS,
@@ -81,10 +79,13 @@ async def running(tmp_path: Path) -> AsyncIterator[Up]:
         )
     assert process.stdout is not None
     with process.stdout as stdout:
-        told = json.loads(await asyncio.to_thread(stdout.readline))
-        yield Up(process, told["url"], told["token"], tmp_path)
-        process.send_signal(signal.SIGINT)
-        assert await asyncio.to_thread(process.wait, 60) == 0
+        try:
+            told = json.loads(await asyncio.to_thread(stdout.readline))
+            yield Up(process, told["url"], told["token"], tmp_path)
+        finally:
+            process.send_signal(signal.SIGINT)
+            code = await asyncio.to_thread(process.wait, 60)
+        assert code == 0
 
 
 @dataclass

@@ -21,7 +21,7 @@ from workers.leaving import RESTART_CODE
 STARTED = "signal.dispatch.started"
 COMPLETED = "signal.dispatch.completed"
 SHARP = {"ARBE_EAR_SECONDS": "0.5", "ARBE_DEAF_AFTER_SECONDS": "3"}
-END_SECONDS = 30.0
+END_SECONDS = 60.0
 
 
 @pytest_asyncio.fixture

@@ -25,7 +25,7 @@ async def started(server: Postgres | Redis) -> AsyncIterator[asyncio.subprocess.
             *server.command(), stdout=log, stderr=log, start_new_session=True
         )
     try:
-        await server.wait_ready(timeout_seconds=20)
+        await server.wait_ready(timeout_seconds=60)
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -42,7 +42,7 @@ async def execute(url: str, statement: str) -> list[tuple[object, ...]]:
 
 async def started_again(server: Postgres) -> None:
     """Start until it answers, as the supervisor does: orphans of a kill -9 may still leave."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while True:
             try:
                 async with started(server):

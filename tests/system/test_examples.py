@@ -12,7 +12,7 @@ from dispatch.client import Client, Json
 from tests.system.conftest import RunningSystem
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-LIMIT_SECONDS = 30.0
+LIMIT_SECONDS = 60.0
 
 
 async def example(

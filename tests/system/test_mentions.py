@@ -33,7 +33,7 @@ async def house_thread(casa: Casa) -> ThreadId:
 async def watched(casa: Casa, thread_id: ThreadId, *, turns: int) -> list[Entry]:
     """Follow until so many turns have completed; return what ever stood there, in order."""
     seen: dict[str, Entry] = {}
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while sum(isinstance(each.payload, Completed) for each in seen.values()) < turns:
             seen |= {each.id: each for each in await casa.entries(thread_id)}
             await asyncio.sleep(0.01)

@@ -19,13 +19,19 @@ PAUSE_SECONDS = 0.15
 """Between two entries: about seven turns begin each second."""
 TEXTS = ("hello", "mute: 0.5", "sleep: 0.5", "hello again", "mute: 5", "sleep: 4")
 SETTLED_SECONDS = 90.0
+PATIENT = {
+    "ARBE_WORKER_DEAD_SECONDS": "15",
+    "ARBE_LEASE_SECONDS": "60",
+    "ARBE_CANCEL_GRACE_SECONDS": "10",
+}
+"""Nobody dies here: on a busy machine nobody is taken for dead either."""
 
 
 def start(processes: Processes) -> "subprocess.Popen[bytes]":
     """Start a worker; return when it consumes."""
     log = processes.folder / "log"
     before = log.read_text(errors="replace").count("worker.ready") if log.exists() else 0
-    worker = processes.start_worker()
+    worker = processes.start_worker(**PATIENT)
     wait_until(lambda: log.read_text(errors="replace").count("worker.ready") > before)
     return worker
 
@@ -59,7 +65,7 @@ async def test_a_rolling_restart_under_load_loses_and_doubles_nothing(
     casa: Casa, processes: Processes
 ) -> None:
     workers = [await asyncio.to_thread(start, processes) for _ in range(WORKERS)]
-    processes.start_beat()
+    processes.start_beat(**PATIENT)
     threads = [await casa.dm() for _ in range(THREADS)]
     codes = []
     async with load(casa, threads) as accepted:

@@ -15,7 +15,7 @@ from dispatch.embedded.child import Child
 from dispatch.embedded.journal import Journal
 from dispatch.embedded.supervisor import Supervisor
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 SLEEPER = "import time; print('hello', flush=True); time.sleep(600)"
 STUBBORN = (
@@ -72,9 +72,9 @@ class Scene:
 async def scene(folder: Path) -> AsyncGenerator[Scene]:
     in_haste = asyncio.Event()
     journal = Journal(folder / "arbe.log", echo=None)
-    async with supervisor.running(journal, in_haste=in_haste) as processes:
-        yield Scene(processes, folder, in_haste)
-    journal.close()
+    with contextlib.closing(journal):
+        async with supervisor.running(journal, in_haste=in_haste) as processes:
+            yield Scene(processes, folder, in_haste)
 
 
 async def test_a_killed_child_comes_back_by_itself(tmp_path: Path):

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from dispatch import queues, task_names, transport
 from dispatch.config import Settings
+from dispatch.embedded import remembered
 from dispatch.embedded.redis import Redis
 from dispatch.errors import Unavailable
 from dispatch.ids import AgentId, ThreadId
@@ -26,8 +27,8 @@ from tests.system.processes import wait_until
 from tests.system.rabbitmq import RabbitMQ
 
 HINT = Hint(ThreadId(uuid4()), AgentId(uuid4()), task_names.TURNS_QUEUE)
-BLOCKED_SECONDS = 0.1
-"""A ring that waited for a broker would take seconds."""
+BLOCKED_SECONDS = 10.0
+"""A hundred rings that waited for a silent broker would take a hundred seconds."""
 
 
 @pytest_asyncio.fixture
@@ -45,9 +46,7 @@ async def own_redis(tmp_path: Path) -> AsyncIterator[LocalRedis]:
 @pytest.fixture(params=["redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
 def nowhere(request: pytest.FixtureRequest) -> Settings:
     """A broker's address at which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = remembered.free_port()
     scheme = "redis" if request.param == "redis" else "amqp"
     return Settings(broker_url=SecretStr(f"{scheme}://127.0.0.1:{port}"))
 
@@ -76,7 +75,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Transport]:
 
 
 async def wait_length(own_redis: LocalRedis, length: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await asyncio.to_thread(own_redis.client.llen, HINT.queue) != length:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

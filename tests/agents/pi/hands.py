@@ -208,7 +208,7 @@ class ThreadHands:
         return entry_id
 
 
-async def until(condition: Callable[[], bool], *, within_seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], *, within_seconds: float = 60.0) -> None:
     async with asyncio.timeout(within_seconds):
         while not condition():  # noqa: ASYNC110 - what is waited for sets no event
             await asyncio.sleep(0.01)
