@@ -141,8 +141,9 @@ class Settings(BaseSettings):
     workspace_root: str = ".arbe/workspaces"
     """Where local sandboxes keep their workspaces, one folder per thread."""
     workspace_sweep_seconds: float = 300.0
-    """Each worker process removes workspaces of deleted threads this often; that of a thread
-    deleted while it ran here as soon as its run has ended."""
+    """Each worker process removes workspaces of deleted threads this often, and what LangGraph
+    keeps of them if it runs such agents; the workspace of a thread deleted while it ran here as
+    soon as its run has ended."""
     permission_seconds: float = 86_400.0
     """A question of a turn may be answered this long; an agent's `permissionSeconds` wins."""
     permission_grace_seconds: float = 10.0

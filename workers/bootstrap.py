@@ -27,7 +27,7 @@ from workers.agents.pi import leftovers
 from workers.ear import Ear
 from workers.heartbeat import Heartbeats
 from workers.leaving import Leaving
-from workers.sweeps import cancellations, reconcile, redeliver, workspaces
+from workers.sweeps import cancellations, checkpoints, reconcile, redeliver, workspaces
 from workers.watchdog import Watchdog
 
 _log = log.get(__name__)
@@ -211,6 +211,7 @@ class Process:
             try:
                 if refused is None:
                     await workspaces.sweep(self.record, self.heartbeats)
+                    await checkpoints.sweep(self.record)
                 else:
                     await workspaces.release(self.record, self.heartbeats, [refused])
             except ArbeError as error:

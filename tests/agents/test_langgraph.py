@@ -1,11 +1,14 @@
 """What is LangGraph's own: graphs of any shape, and their checkpoints beside our record."""
 
 import asyncio
+import copy
+import dataclasses
 from typing import Any
 
 import psycopg
 import pytest
 
+from dispatch.operations import delete_thread
 from dispatch.payloads import llm
 from dispatch.payloads.signals import Completed, Failed
 from tests.agents import graphs
@@ -13,6 +16,7 @@ from tests.agents.doubles import Double
 from tests.agents.model import Call, Model, calls, says
 from tests.agents.stage import Stage, a_stage
 from tests.system.houses import Casa
+from workers.sweeps import checkpoints
 
 
 @pytest.fixture
@@ -105,6 +109,38 @@ async def test_the_checkpoints_are_langgraphs_own_in_our_database(acting) -> Non
             [f"{stage.thread_id}:{stage.casa.agent.id}"],
         )
         assert await counted.fetchone() == (True,)
+
+
+async def checkpoints_of(stage: Stage) -> int:
+    url = stage.casa.record.settings.database_url.get_secret_value()
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        counted = await connection.execute(
+            "select count(*) from langgraph.checkpoints where thread_id like %s",
+            [f"{stage.thread_id}:%"],
+        )
+        found = await counted.fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+@pytest.mark.parametrize("batch", [1, 200])
+async def test_a_deleted_threads_checkpoints_go_and_others_stay(acting, batch: int) -> None:
+    kept = await acting("without_a_model")
+    casa = kept.casa
+    gone = dataclasses.replace(kept, thread_id=await casa.dm())
+    await kept.say("hello")
+    await gone.say("hello")
+    before = await checkpoints_of(kept)
+    record = copy.copy(casa.record)
+    record.settings = casa.record.settings.model_copy(update={"sweep_batch": batch})
+    await checkpoints.sweep(record)
+
+    await delete_thread.delete_thread(casa.record, casa.who, gone.thread_id)
+    assert await checkpoints_of(gone) > 0
+    assert await checkpoints.sweep(record) == {"forgotten": 1}
+
+    assert (await checkpoints_of(gone), await checkpoints_of(kept)) == (0, before)
+    assert await checkpoints.sweep(record) == {"forgotten": 0}
 
 
 async def test_a_graph_that_asks_is_answered_by_the_next_turn(acting) -> None:

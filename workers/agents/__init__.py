@@ -10,7 +10,7 @@ attempt. A runner that goes on from `hands.history()` repeats nothing that was f
 stands last there tells how to go on.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -28,7 +28,9 @@ from workers.sandboxes import CommandResult, OnOutput
 
 __all__ = [
     "AgentPayload",
+    "Forget",
     "Hands",
+    "ListDeleted",
     "Perform",
     "Runner",
     "Tool",
@@ -151,3 +153,7 @@ class Hands(Protocol):
 
 
 Runner: TypeAlias = Callable[[TurnRequest, Hands], Awaitable[AgentOutcome]]
+ListDeleted: TypeAlias = Callable[[Collection[ThreadId]], Awaitable[Collection[ThreadId]]]
+"""Tells which of some threads were deleted."""
+Forget: TypeAlias = Callable[[ListDeleted, int], Awaitable[int]]
+"""Removes what a runner keeps of deleted threads, so many at once; tells how much it was."""

@@ -10,10 +10,10 @@ import importlib
 import sys
 from importlib import metadata
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from dispatch.errors import Invalid
-from workers.agents import Runner
+from workers.agents import Forget, Runner
 
 ENTRY_POINT_GROUP: Final = "arbe.runners"
 BUILT_IN: Final = MappingProxyType[str, str](
@@ -53,10 +53,18 @@ def find(runner: str) -> Runner:
 
 async def close() -> None:
     """Give back what built-in runners hold on this loop; their next use takes it again."""
-    for name in BUILT_IN.values():
-        leave = getattr(sys.modules.get(name), "close", None)
-        if leave is not None:
-            await leave()
+    for leave in _offered("close"):
+        await leave()
+
+
+def forgetting() -> list[Forget]:
+    """Return the `forget` of each built-in runner that has one and was used here."""
+    return _offered("forget")
+
+
+def _offered(name: str) -> list[Any]:
+    modules = [sys.modules.get(each) for each in BUILT_IN.values()]
+    return [getattr(each, name) for each in modules if hasattr(each, name)]
 
 
 def _built_in(runner: str, module_name: str) -> Runner:

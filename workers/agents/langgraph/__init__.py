@@ -8,8 +8,8 @@ A graph needs to know nothing of us. `worker_tools()` gives it the worker's own 
 a function that makes the graph, it is called for each turn.
 """
 
-from workers.agents.langgraph.checkpoints import close
+from workers.agents.langgraph.checkpoints import close, forget
 from workers.agents.langgraph.runner import run
 from workers.agents.langgraph.tools import recorded, worker_tools
 
-__all__ = ["close", "recorded", "run", "worker_tools"]
+__all__ = ["close", "forget", "recorded", "run", "worker_tools"]

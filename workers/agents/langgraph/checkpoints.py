@@ -1,11 +1,12 @@
 """LangGraph's own Postgres checkpointer on our database, in a schema of its own.
 
 One small pool per process and loop, opened at the first use: a turn holds no connection while
-it waits. Not guaranteed: that a deleted thread's checkpoints are gone.
+it waits.
 """
 
 import asyncio
 from typing import Any, Final, cast
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -15,6 +16,8 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from dispatch.errors import Invalid, Unavailable
+from dispatch.ids import ThreadId
+from workers.agents import ListDeleted
 
 SCHEMA: Final = "langgraph"
 _MAX_CONNECTIONS: Final = 8
@@ -23,6 +26,19 @@ _WAIT_SECONDS: Final = 10.0
 _LOCK: Final = 4_611_686_018_427_387_911
 """Of Postgres's advisory locks: whoever makes the tables. A number nobody else takes."""
 _LOCK_SECONDS: Final = 0.2
+_PAGE: Final = """
+    with recursive found (thread_id) as (
+        (select thread_id from checkpoints where thread_id > %s order by thread_id limit 1)
+        union all
+        select (
+            select thread_id from checkpoints
+            where thread_id > found.thread_id order by thread_id limit 1
+        )
+        from found where found.thread_id is not null
+    )
+    select thread_id from found where thread_id is not null limit %s
+"""
+"""One step of the index per thread: a thread has hundreds of checkpoints."""
 _Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Pool]] = WeakKeyDictionary()
 _opening: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
@@ -45,6 +61,46 @@ async def close() -> None:
     """Give this loop's connections back; for a worker that leaves."""
     for pool in _pools.pop(asyncio.get_running_loop(), {}).values():
         await pool.close()
+
+
+async def forget(list_deleted: ListDeleted, batch: int) -> int:
+    """Remove the checkpoints of deleted threads from the databases that this loop has used.
+
+    Raises: Unavailable.
+    """
+    count = 0
+    for pool in list(_pools.get(asyncio.get_running_loop(), {}).values()):
+        try:
+            count += await _forget(pool, list_deleted, batch)
+        except (psycopg.Error, PoolTimeout) as error:
+            raise Unavailable("Postgres", cause=type(error).__name__) from error
+    return count
+
+
+async def _forget(pool: _Pool, list_deleted: ListDeleted, batch: int) -> int:
+    count, after = 0, ""
+    checkpointer = AsyncPostgresSaver(cast("Any", pool))
+    while True:
+        async with pool.connection() as connection:
+            rows = await (await connection.execute(_PAGE, [after, batch])).fetchall()
+        ours = {row["thread_id"]: _thread_of(row["thread_id"]) for row in rows}
+        deleted = await list_deleted({each for each in ours.values() if each is not None})
+        over = [name for name, thread_id in ours.items() if thread_id in deleted]
+        for name in over:
+            await checkpointer.adelete_thread(name)
+        count += len(over)
+        if len(rows) < batch:
+            return count
+        after = rows[-1]["thread_id"]
+
+
+def _thread_of(name: str) -> ThreadId | None:
+    """Return our thread in LangGraph's thread id; None: it is somebody else's."""
+    thread_id, _, agent_id = name.partition(":")
+    try:
+        return ThreadId(UUID(thread_id)) if UUID(agent_id) else None
+    except ValueError:
+        return None
 
 
 async def _opened(database_url: str) -> _Pool:
