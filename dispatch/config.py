@@ -192,6 +192,16 @@ class Settings(BaseSettings):
     provider_key_names: str = "*_API_KEY"
     """Names of the worker's variables that an agent's `apiKeyEnv` may ask for, comma
     separated; `*` stands for anything. ARBE_… is never among them."""
+    provider_urls: str = (
+        "https://api.openai.com,https://api.anthropic.com,"
+        "https://generativelanguage.googleapis.com,https://openrouter.ai,"
+        "https://api.mistral.ai,https://api.groq.com,https://api.deepseek.com,https://api.x.ai,"
+        "https://api.together.xyz,https://api.fireworks.ai,https://api.cerebras.ai,"
+        "http://127.0.0.1:*,http://localhost:*,http://[::1]:*"
+    )
+    """Where an agent that names a key (`apiKeyEnv`) may have it sent by a `baseUrl` of its own:
+    `scheme://host[:port]`, comma separated; `*` stands for anything. A turn that would send it
+    elsewhere fails before any call. Replaces the default: well-known providers and loopback."""
     pi_command: str = ""
     """Where pi is: its folder, its cli.js or its link; several, separated as in PATH: an
     agent's `piCommand` chooses one. Empty: looked for on PATH and in npm's global root."""

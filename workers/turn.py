@@ -11,6 +11,7 @@ from typing import Any, Final, assert_never, cast
 from dispatch import log, payloads
 from dispatch.errors import ArbeError, Fenced, Invalid, Unavailable
 from dispatch.ids import AgentId, entry_of, new_run_id
+from dispatch.models import providers
 from dispatch.models.houses import Agent
 from dispatch.operations import pass_on, project
 from dispatch.operations.record import Record
@@ -162,12 +163,14 @@ async def _request(record: Record, claimed: Claimed) -> tuple[TurnRequest, dict[
 
     Returns: also the handle of each agent of the house, by id.
 
-    Raises: NotFound (the agent is gone), Invalid (the entry cannot be read), Unavailable.
+    Raises: NotFound (the agent is gone), Invalid (the entry cannot be read, or the agent's key
+    would go where it may not), Unavailable.
     """
     fence = claimed.fence
     (agent, handles), _ = await asyncio.gather(
         _agent(record, fence.lane), project.project(record, fence.thread_id)
     )
+    providers.require_allowed(agent.config, record.settings)
     entry = payloads.decode(claimed.entry)
     if not isinstance(entry, Chat):
         raise Invalid("The dispatch's entry is not a chat entry.")

@@ -11,6 +11,7 @@ from dispatch import pi_install
 from dispatch.cli import exits
 from dispatch.cli.doors import Door
 from dispatch.errors import Invalid
+from dispatch.models import providers
 
 PI: Final = "pi"
 Check = dict[str, Any]
@@ -89,6 +90,10 @@ def _key(door: Door, config: dict[str, Any]) -> Check:
                 next_step="Allow it by ARBE_PROVIDER_KEY_NAMES.",
             ),
         )
+    try:
+        providers.require_allowed(config, door.settings)
+    except Invalid as problem:
+        return _bad("key", problem)
     if door.settings.provider_key(name) is None:
         return _bad(
             "key",

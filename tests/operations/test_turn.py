@@ -2,12 +2,14 @@
 
 import asyncio
 
+import pytest
 from pydantic import SecretStr
 
 from dispatch import ids
 from dispatch.config import Settings
 from dispatch.ids import WorkerId
 from dispatch.operations.record import open_record
+from dispatch.payloads.signals import Failed
 from dispatch.stores.postgres import agents, engine
 from dispatch.streams import runs
 from dispatch.streams.lanes import LaneRef
@@ -82,3 +84,20 @@ async def test_an_agent_nobody_can_run_fails_the_dispatch_and_says_what_to_do(
     await turn.run_lane(casa.record, heartbeats(casa), LaneRef(thread_id, casa.agent.id))
     failed = (await casa.entries(thread_id))[-1].payload
     assert "nothing-such" in str(getattr(failed, "message", ""))
+
+
+@pytest.mark.parametrize("runner", ["demo", "pi", "python"])
+async def test_a_key_is_not_sent_to_an_address_that_nobody_allowed(
+    casa: Casa, runner: str
+) -> None:
+    config = {"apiKeyEnv": "OPENAI_API_KEY", "baseUrl": "https://evil.example/v1"}
+    async with engine.as_member(casa.record.members, casa.who.member_id) as connection:
+        await agents.update(connection, agent_id=casa.agent.id, runner=runner, config=config)
+    thread_id = await casa.dm()
+    await casa.post(thread_id, "hello")
+    await turn.run_lane(casa.record, heartbeats(casa), LaneRef(thread_id, casa.agent.id))
+    failed = (await casa.entries(thread_id))[-1].payload
+    assert isinstance(failed, Failed)
+    assert failed.reason == "invalid"
+    assert "https://evil.example/v1" in (failed.message or "")
+    assert not [each for each in await casa.types(thread_id) if each.startswith("pi.")]
