@@ -62,7 +62,8 @@ async def create(
     """Post a message. This is what wakes agents.
 
     With --follow the exit code tells how the turn ended: 0 completed, 2 failed, 4 cancelled;
-    an entry that was taken into a running turn is followed into that one.
+    an entry that was taken into a running turn is followed into that one, and a turn whose
+    answer asks other agents to their ends: the worst of them counts.
     """
     posted = await door.client.entries.create(
         ref, message, key=key, when_busy=when_busy, if_status=if_status or ()
@@ -155,8 +156,8 @@ async def read(
 ) -> None:
     """Read a thread as it comes: words, tool calls and their output.
 
-    Ends when no turn is open any more. Exit code: how the last turn ended: 0 completed,
-    2 failed, 4 cancelled; 3 when --timeout passed first.
+    Ends when no turn is open any more, nor wakes another by its answer. Exit code: how the
+    last turn ended: 0 completed, 2 failed, 4 cancelled; 3 when --timeout passed first.
     """
     code = await reading.read(
         door, thread, after=after, timeout_seconds=timeout_seconds, stays=follow

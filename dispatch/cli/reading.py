@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
+from typing import Final, NamedTuple
 
 import msgspec
 
-from dispatch import payloads
+from dispatch import clock, payloads
 from dispatch.cli import exits, rows
 from dispatch.cli.doors import Door
 from dispatch.cli.transcript import Piece, Transcript
@@ -29,26 +30,34 @@ class NotOver(ArbeError):
         )
 
 
+_PASS_ON_SECONDS: Final = 15.0
+"""An answer that names agents wakes them at once; if its worker died, a sweep lets it within
+this time. After it, nobody was woken."""
+
+
 class Reader:
     """Shows entries as they come and knows when to stop.
 
-    Args: awaited: stop when these dispatches ended, or the turns that took them in; else when
-    the thread has none open. stays: never stop.
+    Args: awaited: stop when these dispatches ended, or the turns that took them in, and those
+    of the agents they asked; else when the thread has none open. stays: never stop.
     """
 
     def __init__(
         self,
         door: Door,
-        handles: dict[str, str],
+        people: "_People",
         *,
         thread: str,
         awaited: Collection[str],
         stays: bool,
     ) -> None:
-        self.turns = Turns(awaited)
+        self.turns = Turns(awaited, people.listeners)
+        self.patience = asyncio.timeout(None)
+        """Ends the wait for an answer that wakes nobody."""
         self._output = door.output
-        self._transcript = Transcript(self.turns, handles, thread=thread)
+        self._transcript = Transcript(self.turns, people.handles, thread=thread)
         self._stays = stays
+        self._is_live = False
 
     @property
     def is_done(self) -> bool:
@@ -59,7 +68,8 @@ class Reader:
         """Print what one more entry adds."""
         payload = _payload(entry)
         if payload is not None:
-            self.turns.see(payload)
+            self.turns.see(payload, at=entry["at"])
+            self._limit_patience()
         if self._output.as_json:
             self._output.json(entry)
         elif payload is not None and self._concerns_us(payload):
@@ -69,6 +79,23 @@ class Reader:
         """Print what closes the page."""
         if not self._output.as_json:
             self._print(self._transcript.end())
+
+    def go_live(self) -> None:
+        """Note that all that stood there is shown."""
+        self._is_live = True
+        self._limit_patience()
+
+    def _limit_patience(self) -> None:
+        if not self._is_live or self._stays:
+            return
+        since = self.turns.asking_since
+        if since is None:
+            self.patience.reschedule(None)
+            return
+        seconds = _PASS_ON_SECONDS - clock.milliseconds(clock.now()) / 1000 + since / 1000
+        # The thread's clock may differ from ours.
+        left = min(max(seconds, 0.0), _PASS_ON_SECONDS)
+        self.patience.reschedule(asyncio.get_running_loop().time() + left)
 
     def _concerns_us(self, payload: payloads.Payload) -> bool:
         """Tell whether an entry may belong to an awaited turn; other turns would confuse."""
@@ -95,7 +122,8 @@ async def read(
 
     Raises: Gone, when the thread is deleted meanwhile; NotFound, Unavailable.
     """
-    reader = Reader(door, await _handles(door), thread=thread, awaited=awaited, stays=stays)
+    people = await _people(door, thread)
+    reader = Reader(door, people, thread=thread, awaited=awaited, stays=stays)
     try:
         async with asyncio.timeout(timeout_seconds):
             await _show_all(door, reader, thread, after)
@@ -113,9 +141,13 @@ async def read(
 
 
 async def _show_all(door: Door, reader: Reader, thread: str, after: str | None) -> None:
-    async with aclosing(_entries(door, thread, after, reader)) as entries:
-        async for entry in entries:
-            reader.show(entry)
+    try:
+        async with reader.patience, aclosing(_entries(door, thread, after, reader)) as entries:
+            async for entry in entries:
+                reader.show(entry)
+    except TimeoutError:
+        if not reader.patience.expired():
+            raise
 
 
 async def _entries(
@@ -127,6 +159,7 @@ async def _entries(
             after = entry["id"]
     if reader.is_done:
         return
+    reader.go_live()
     async with aclosing(door.client.entries.follow(thread, after=after)) as live:
         async for entry in live:
             yield entry
@@ -135,9 +168,26 @@ async def _entries(
     raise Gone(thread)
 
 
-async def _handles(door: Door) -> dict[str, str]:
-    found = await rows.every(door.client.agents.list, "agents")
-    return {agent["id"]: agent["handle"] for agent in found["agents"]}
+class _People(NamedTuple):
+    """Agents' handles by id: of the house, and of those whom an answer can wake here."""
+
+    handles: dict[str, str]
+    listeners: dict[str, str]
+
+
+async def _people(door: Door, ref: str) -> _People:
+    found, here, thread = await asyncio.gather(
+        rows.every(door.client.agents.list, "agents"),
+        door.client.threads.agents(ref),
+        door.client.threads.get(ref),
+    )
+    handles = {agent["id"]: agent["handle"] for agent in found["agents"]}
+    if thread.get("parentThreadId"):
+        # What an agent says in a sub-job is its parent's alone.
+        return _People(handles, {})
+    modes = {each["agentId"]: each["triggerMode"] for each in here["agents"]}
+    listening = {key: each for key, each in handles.items() if modes.get(key) != "never"}
+    return _People(handles, listening)
 
 
 def _payload(entry: Json) -> payloads.Payload | None:

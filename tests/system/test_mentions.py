@@ -1,7 +1,10 @@
 """Several agents in one thread, on real workers: side by side, and asking each other."""
 
 import asyncio
+import json
 from itertools import groupby
+
+import pytest
 
 from dispatch.ids import ThreadId
 from dispatch.models.houses import Agent
@@ -13,6 +16,9 @@ from dispatch.stores.postgres import agents, engine, threads
 from dispatch.streams.entries import Entry
 from tests.system.houses import Casa
 from tests.system.processes import Processes
+from tests.system.test_diagnose import Arbe, arbe
+
+__all__ = ["arbe"]
 
 COMPLETED = "signal.dispatch.completed"
 
@@ -94,3 +100,28 @@ async def test_an_agent_asks_another_and_is_not_woken_by_the_echo(
         1,
     )
     assert (await casa.types(thread_id)).count(COMPLETED) == 2
+
+
+@pytest.mark.parametrize("words", ["\\@two, what does @ mean?", "ask \\@nobody"])
+async def test_a_follower_stays_until_the_agents_that_were_asked_have_answered(
+    casa: Casa, processes: Processes, arbe: Arbe, words: str
+) -> None:
+    two = await second(casa)
+    processes.start_worker()
+    thread_id = str(await house_thread(casa))
+    ended = await arbe(
+        *("thread", "entries", "create", thread_id, f"@demo say: {words}", "--follow", "--json")
+    )
+    assert ended.code == 0
+    found = [json.loads(line) for line in ended.out.splitlines()]
+    turns = [
+        each["payload"]["agentId"]
+        for each in found
+        if each.get("payload", {}).get("type") == "signal.dispatch.started"
+    ]
+    asked = [str(two.id)] if "two" in words else []
+    assert turns == [str(casa.agent.id), *asked]
+    assert found[-2]["payload"]["type"] == COMPLETED
+    assert found[-1]["outcome"] == "completed"
+    again = await arbe("thread", "entries", "read", thread_id)
+    assert again.code == 0

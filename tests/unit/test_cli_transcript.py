@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import pytest
 from msgspec.structs import replace
 
 from dispatch.cli.transcript import Transcript
@@ -355,3 +356,57 @@ def test_what_was_taken_into_an_open_turn_is_not_open_itself() -> None:
     turns.see(Completed(dispatch_id=DISPATCH))
     assert turns.are_over
     assert turns.outcome == "completed"
+
+
+ASKED = "001700000000009_0000000000"
+TWO = Author("agent", "a1", "demo")
+
+
+def asking(turns: Turns, text: str) -> None:
+    """Let the turn of `demo` end with these words."""
+    turns.see(queued())
+    message = {"role": "assistant", "content": [{"type": "text", "text": text}]}
+    turns.see(Assistant(message_id=MESSAGE, turn_index=0, message=message))
+    turns.see(Completed(dispatch_id=DISPATCH), at=7)
+
+
+@pytest.mark.parametrize("awaited", [(), (DISPATCH,)])
+def test_a_turn_that_asks_agents_is_over_when_theirs_are(awaited: tuple[str, ...]) -> None:
+    turns = Turns(awaited, {"a1": "demo", "a2": "two"})
+    asking(turns, "what do you say, @two?")
+    assert not turns.are_over
+    assert turns.asking_since == 7
+    turns.see(Chat(by=TWO, text="what do you say, @two?", hops=1))
+    assert not turns.are_over
+    assert turns.asking_since is None
+    turns.see(Queued(dispatch_id=f"{ASKED}.0", entry_id=ASKED, agent_id="a2", max_attempts=3))
+    assert turns.concerns(f"{ASKED}.0")
+    assert not turns.are_over
+    turns.see(Failed(dispatch_id=f"{ASKED}.0", reason="x"))
+    assert turns.are_over
+    assert turns.outcome == "failed"
+
+
+@pytest.mark.parametrize("text", ["hello", "@demo is me", "ask @nobody", "`@two`"])
+def test_an_answer_that_names_nobody_else_asks_nobody(text: str) -> None:
+    turns = Turns((), {"a1": "demo", "a2": "two"})
+    asking(turns, text)
+    assert turns.are_over
+
+
+def test_an_answer_that_goes_too_far_asks_nobody() -> None:
+    turns = Turns((DISPATCH,), {"a1": "demo", "a2": "two"})
+    asking(turns, "@two?")
+    turns.see(
+        HopLimit(
+            dispatch_id=DISPATCH, entry_id=ENTRY, mentions=("two",), reason="hops", limit=0
+        )
+    )
+    assert turns.are_over
+
+
+def test_agents_that_others_ask_are_not_waited_for() -> None:
+    turns = Turns(("001700000000005_0000000000.0",), {"a1": "demo", "a2": "two"})
+    asking(turns, "@two?")
+    turns.see(Completed(dispatch_id="001700000000005_0000000000.0"))
+    assert turns.are_over
