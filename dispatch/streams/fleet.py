@@ -35,23 +35,30 @@ async def list_workers(connection: Connection) -> list[Worker]:
 
 
 async def backlog(connection: Connection) -> Backlog:
-    """Return how many lanes and rows wait for somebody to look, and the longest how long."""
+    """Return what waits for somebody to look: how many of each, and the longest how long."""
     now = await lanes.now_ms(connection)
-    count, overdue, behind, *firsts = await asyncio.gather(
-        connection.call("ZCARD", keys.DUE),
+    overdue, due, dirty, replies = await asyncio.gather(
         connection.call("ZCOUNT", keys.DUE, "-inf", f"({now}"),
-        connection.call("ZCARD", keys.DIRTY),
-        connection.call("ZRANGE", keys.DUE, 0, 0, "WITHSCORES"),
-        connection.call("ZRANGE", keys.DIRTY, 0, 0, "WITHSCORES"),
+        *(_waiting(connection, key, now) for key in (keys.DUE, keys.DIRTY, keys.REPLIES)),
     )
-    due_ms, dirty_ms = (int(first[0][1]) if first else now for first in firsts)
     return Backlog(
-        lanes=int(count),
+        lanes=due[0],
         overdue=int(overdue),
-        oldest_overdue_seconds=max(0, (now - due_ms) // 1000),
-        rows_behind=int(behind),
-        oldest_behind_seconds=max(0, (now - dirty_ms) // 1000),
+        oldest_overdue_seconds=due[1],
+        rows_behind=dirty[0],
+        oldest_behind_seconds=dirty[1],
+        replies=replies[0],
+        oldest_reply_seconds=replies[1],
     )
+
+
+async def _waiting(connection: Connection, key: str, now_ms: int) -> tuple[int, int]:
+    """Return how many stand in an index, and for how many seconds the first was to be seen."""
+    count, first = await asyncio.gather(
+        connection.call("ZCARD", key), connection.call("ZRANGE", key, 0, 0, "WITHSCORES")
+    )
+    since_ms = int(first[0][1]) if first else now_ms
+    return int(count), max(0, (now_ms - since_ms) // 1000)
 
 
 async def list_lanes(connection: Connection, *, limit: int) -> list[LaneRef]:

@@ -8,12 +8,13 @@ from pydantic import SecretStr
 
 from dispatch.config import Settings
 from dispatch.errors import Invalid
-from dispatch.ids import ThreadId, WorkerId
+from dispatch.ids import BEGINNING, DispatchId, ThreadId, WorkerId
 from dispatch.models.diagnosis.fleet import FleetDiagnosis
 from dispatch.operations import delete_thread, diagnose_fleet
 from dispatch.operations import project as projecting
 from dispatch.operations.record import open_record
-from dispatch.streams import fleet, keys, lanes
+from dispatch.streams import fleet, keys, lanes, replies
+from dispatch.streams.replies import ReplyRef
 from tests.operations.test_writer import assistant, running
 from tests.system.houses import Casa, found_casa
 
@@ -113,6 +114,21 @@ async def test_an_unsafe_redis_is_warned_of(
         assert code in codes(await look(casa))
     finally:
         await connection.call("CONFIG", "SET", name, before)
+
+
+async def test_answers_that_wait_to_be_passed_on_are_counted(casa: Casa) -> None:
+    refs = [ReplyRef(await casa.dm(), DispatchId(f"{BEGINNING}.{number}")) for number in (0, 1)]
+    before = (await look(casa)).backlog
+    for ref, seconds in zip(refs, (-100, 100), strict=True):
+        await replies.note(casa.record.connection, ref, after_seconds=seconds)
+    after = (await look(casa)).backlog
+    for ref in refs:
+        await replies.settle(casa.record.connection, ref)
+
+    assert before is not None
+    assert after is not None
+    assert after.replies == before.replies + 2
+    assert after.oldest_reply_seconds >= 100
 
 
 async def test_a_sweep_that_ran_is_remembered(casa: Casa) -> None:

@@ -147,6 +147,14 @@ def test_rows_that_nobody_tells_are_late() -> None:
     assert (found.verdict, codes(found)) == ("degraded", ["rows_late"])
 
 
+def test_answers_that_nobody_passes_on_are_told() -> None:
+    waiting = Backlog(lanes=0, overdue=0, replies=2, oldest_reply_seconds=31)
+    found = look(backlog=waiting)
+    assert (found.verdict, codes(found)) == ("stalled", ["replies_late"])
+    assert found.findings[0].cause.startswith("2 answers")
+    assert codes(look(backlog=replace(waiting, oldest_reply_seconds=30))) == []
+
+
 @pytest.mark.parametrize(
     "swept", [(), (Swept(name="prune", last_ms=NOW - 31_000, ago_seconds=31),)]
 )

@@ -27,13 +27,15 @@ class WorkerAnswer(Answer):
 
 
 class BacklogAnswer(Answer):
-    """What is left to do, of all houses: lanes with unfinished work, rows that lag."""
+    """What is left to do, of all houses: lanes with work, rows that lag, answers to pass on."""
 
     lanes: int
     overdue: int
     oldest_overdue_seconds: int
     rows_behind: Annotated[int, Field(description="Rows not told yet how threads stand.")]
     oldest_behind_seconds: int
+    replies: Annotated[int, Field(description="Answers that may still wake agents they name.")]
+    oldest_reply_seconds: int
 
 
 class SweepAnswer(Answer):
@@ -174,6 +176,8 @@ class FleetAnswer(Answer):
             "oldestOverdueSeconds": 0,
             "rowsBehind": 0,
             "oldestBehindSeconds": 0,
+            "replies": 0,
+            "oldestReplySeconds": 0,
         },
         sweeps=[{"name": "redeliver", "lastMs": examples.AT, "agoSeconds": 1}],
         servers={

@@ -38,7 +38,7 @@ class WorkerSeen(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class Backlog(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """What is left to do, of all houses: lanes with unfinished work, rows that lag."""
+    """What is left to do, of all houses: lanes with work, rows that lag, answers to pass on."""
 
     lanes: int
     overdue: int
@@ -46,6 +46,10 @@ class Backlog(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     rows_behind: int = 0
     """Threads whose row has not been told how they stand."""
     oldest_behind_seconds: int = 0
+    replies: int = 0
+    """Answers that may name agents nobody has woken yet."""
+    oldest_reply_seconds: int = 0
+    """For how long a sweep should have looked at one."""
 
 
 class Swept(msgspec.Struct, frozen=True, rename="camel", kw_only=True):

@@ -91,6 +91,14 @@ def _about_backlog(backlog: Backlog) -> Iterator[Finding]:
             next_step="Start a worker, or read its log for `keeper.failed`; "
             "`arbe thread prune` repairs those of the house.",
         )
+    if backlog.oldest_reply_seconds > _LATE_SECONDS:
+        yield Finding(
+            code="replies_late",
+            gravity="stalled",
+            cause=f"{backlog.replies} answers may name agents that nobody has woken, one for "
+            f"{backlog.oldest_reply_seconds} s: nobody passes them on.",
+            next_step="Start a worker, or read its log for `keeper.failed` and `reply.lags`.",
+        )
 
 
 def _about_threads(threads: HouseThreads) -> Iterator[Finding]:
