@@ -41,7 +41,11 @@ class TurnHands:
         self._request = request
         self._handles = handles
         self._settings = record.settings
-        self._ledger = Ledger(self.emit, max_text_bytes=record.settings.max_tool_text_bytes)
+        self._ledger = Ledger(
+            self.emit,
+            max_text_bytes=record.settings.max_tool_text_bytes,
+            permit=self._permit,
+        )
         self._config = tool_config.of(request.agent.config)
         self._permissions = Permissions(
             record.scripts,
@@ -104,7 +108,7 @@ class TurnHands:
         if not self._has_read:
             await self.history()
         return await self._ledger.answer(
-            call, self._permitted(perform or self._perform), on_output
+            call, self._acting_out(perform or self._perform), on_output
         )
 
     async def run_command(self, command: str, on_output: OnOutput) -> CommandResult:
@@ -120,25 +124,27 @@ class TurnHands:
             self._writer.stop(Failed(reason=died.code, message=str(died)))
             raise
 
-    def _permitted(self, perform: Perform) -> Perform:
-        """Let somebody say yes first, or do it themselves, where the agent's config asks so."""
+    async def _permit(self, call: ToolCall) -> ToolAnswer | None:
+        """Let somebody say yes, or do it themselves, where the agent's config asks so."""
+        is_theirs = self._config.is_function(call.name)
+        answer = await self._permissions.decide(call, "output" if is_theirs else "permission")
+        if not permissions.is_granted(answer):
+            return ToolAnswer(text=permissions.refusal(answer), is_error=True)
+        if isinstance(answer, PermissionGranted) and answer.output is not None:
+            return ToolAnswer(text=answer.output, is_error=answer.is_error)
+        return None
 
-        async def permitted(call: ToolCall, on_output: OnOutput) -> ToolAnswer:
-            is_theirs = self._config.is_function(call.name)
-            answer = await self._permissions.decide(
-                call, "output" if is_theirs else "permission"
-            )
-            if not permissions.is_granted(answer):
-                return ToolAnswer(text=permissions.refusal(answer), is_error=True)
-            if isinstance(answer, PermissionGranted) and answer.output is not None:
-                return ToolAnswer(text=answer.output, is_error=answer.is_error)
+    def _acting_out(self, perform: Perform) -> Perform:
+        """Count a call while it is performed."""
+
+        async def act(call: ToolCall, on_output: OnOutput) -> ToolAnswer:
             self._acting += 1
             try:
                 return await perform(call, on_output)
             finally:
                 self._acting -= 1
 
-        return permitted
+        return act
 
     def _may_leave(self) -> bool:
         """Tell whether another run could go on from here: nothing would be done again."""

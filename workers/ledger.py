@@ -4,7 +4,7 @@ The intent is the `pi.assistant` that holds the call, the outcome its `pi.tool_r
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, TypeVar
 
 from dispatch import clock, log
 from dispatch.errors import ArbeError, Fenced, Invalid
@@ -16,6 +16,9 @@ from workers.agents import Perform, ToolAnswer, ToolCall
 from workers.sandboxes import OnOutput
 
 _log = log.get(__name__)
+Answer = TypeVar("Answer")
+Permit: TypeAlias = Callable[[ToolCall], Awaitable[ToolAnswer | None]]
+"""Waits for who must agree; returns what they answered in the call's place, or None: do it."""
 _CUT: Final = "[The last part of {count} bytes]\n"
 
 
@@ -27,9 +30,11 @@ class Ledger:
         emit: Callable[[llm.Chunk | llm.ToolResult], Awaitable[None]],
         *,
         max_text_bytes: int,
+        permit: Permit | None = None,
     ) -> None:
         self._emit = emit
         self._max_text_bytes = max_text_bytes
+        self._permit = permit or _do_it
         self._announced: set[str] = set()
         self._answers: dict[str, ToolAnswer] = {}
 
@@ -77,9 +82,14 @@ class Ledger:
             if on_output is not None:
                 await on_output(output)
 
-        began = clock.monotonic_seconds()
-        answer = self._short(await _performed(call, perform, show))
-        await self._emit(_result(call, answer, seconds=clock.monotonic_seconds() - began))
+        seconds: float | None = None
+        answer = await _as_answer(call, self._permit(call))
+        if answer is None:
+            began = clock.monotonic_seconds()
+            answer = await _as_answer(call, perform(call, show))
+            seconds = clock.monotonic_seconds() - began
+        answer = self._short(answer)
+        await self._emit(_result(call, answer, seconds=seconds))
         self._answers[call.id] = answer
         return answer
 
@@ -97,9 +107,14 @@ class Ledger:
         )
 
 
-async def _performed(call: ToolCall, perform: Perform, show: OnOutput) -> ToolAnswer:
+async def _do_it(_call: ToolCall) -> None:
+    """Need nobody's word."""
+
+
+async def _as_answer(call: ToolCall, act: Awaitable[Answer]) -> Answer | ToolAnswer:
+    """Return what an act returns; what goes wrong in it becomes an answer."""
     try:
-        return await perform(call, show)
+        return await act
     except Fenced:
         raise
     except ArbeError as error:
@@ -109,7 +124,8 @@ async def _performed(call: ToolCall, perform: Perform, show: OnOutput) -> ToolAn
         return ToolAnswer(text=log.scrub(f"{type(error).__name__}: {error}"), is_error=True)
 
 
-def _result(call: ToolCall, answer: ToolAnswer, *, seconds: float) -> llm.ToolResult:
+def _result(call: ToolCall, answer: ToolAnswer, *, seconds: float | None) -> llm.ToolResult:
+    """Args: seconds: how long it was performed; None: somebody answered in its place."""
     message = {
         "role": "toolResult",
         "toolCallId": call.id,
@@ -124,7 +140,7 @@ def _result(call: ToolCall, answer: ToolAnswer, *, seconds: float) -> llm.ToolRe
         tool_name=call.name,
         is_error=answer.is_error,
         turn_index=call.turn_index,
-        duration_ms=round(seconds * 1000),
+        duration_ms=None if seconds is None else round(seconds * 1000),
         usage=answer.usage,
         message=message,
     )

@@ -1,9 +1,11 @@
 """The tool ledger: intent before, outcome after, nothing done twice."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from dispatch import clock
 from dispatch.errors import Invalid
 from dispatch.ids import EntryId
 from dispatch.models.history import HistoryMessage
@@ -111,3 +113,28 @@ async def test_a_long_answer_keeps_its_end_within_the_limit(ledger: Ledger) -> N
     assert answer.text.endswith("end")
     assert len(answer.text.encode()) <= 100
     assert answer.details == {"truncated": True, "totalBytes": 403}
+
+
+async def test_a_result_says_how_long_it_was_performed_not_how_long_somebody_thought(
+    told: Told,
+) -> None:
+    async def think(_call: ToolCall) -> None:
+        await asyncio.sleep(0.3)
+
+    ledger = Ledger(told.emit, max_text_bytes=100, permit=think)
+    ledger.announce(INTENT)
+    before = clock.monotonic_seconds()
+    await ledger.answer(CALL, look, None)
+    took_ms = 1000 * (clock.monotonic_seconds() - before)
+    assert told[-1].duration_ms <= took_ms - 300 + 1
+
+
+async def test_an_answer_in_its_place_is_recorded_and_nothing_is_performed(told: Told) -> None:
+    async def refuse(_call: ToolCall) -> ToolAnswer:
+        return ToolAnswer(text="No.", is_error=True)
+
+    ledger = Ledger(told.emit, max_text_bytes=100, permit=refuse)
+    ledger.announce(INTENT)
+    answer = await ledger.answer(CALL, never, None)
+    assert (answer.text, answer.is_error) == ("No.", True)
+    assert (told[-1].is_error, told[-1].duration_ms) == (True, None)
