@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import inspect
 from collections.abc import Awaitable
 from typing import Any, Final
 
@@ -43,6 +44,23 @@ def _import(path: str, key: str) -> Any:
             f"The agent's `{key}` ({path}) cannot be imported: {problem}.",
             next_step="Install it where the workers run, or correct the agent's config.",
         ) from problem
+    return found
+
+
+async def made(
+    request: TurnRequest, key: str, kinds: type | tuple[type, ...], *, noun: str
+) -> Any:
+    """Return what the config's `key` names, or what the function there makes for this turn.
+
+    Args: noun: what it should be, for people.
+    Raises: Invalid, when it is neither.
+    """
+    found = await load(request, key)
+    if not isinstance(found, kinds) and callable(found):
+        found = found()
+        found = await found if inspect.isawaitable(found) else found
+    if not isinstance(found, kinds):
+        raise Invalid(f"The agent's `{key}` is no {noun} and makes none.")
     return found
 
 

@@ -5,10 +5,9 @@ worker can take the next turn. The agent's own tools act through the ledger; the
 offered beside them.
 """
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from pydantic_ai import Agent, ModelRetry, Tool, UsageLimits
 from pydantic_ai.capabilities import AbstractCapability, ReinjectSystemPrompt
@@ -52,7 +51,7 @@ async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
 
 
 async def _take(request: TurnRequest, hands: Hands, told: Telling) -> None:
-    agent = await _made(request)
+    agent = await loading.made(request, "agent", Agent, noun="pydantic_ai.Agent")
     await hands.take_steering(1)
     history = await hands.history()
     told.take_up(history)
@@ -67,16 +66,6 @@ async def _take(request: TurnRequest, hands: Hands, told: Telling) -> None:
         usage_limits=UsageLimits(request_limit=loading.max_steps(request)),
     ) as run:
         await _walk(run, hands, told)
-
-
-async def _made(request: TurnRequest) -> Any:
-    found = await loading.load(request, "agent")
-    if not isinstance(found, Agent) and callable(found):
-        found = found()
-        found = await found if inspect.isawaitable(found) else found
-    if not isinstance(found, Agent):
-        raise Invalid("The agent's `agent` is no pydantic_ai.Agent and makes none.")
-    return cast("Any", found)
 
 
 async def _walk(run: AgentRun[Any, Any], hands: Hands, told: Telling) -> None:

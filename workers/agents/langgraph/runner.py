@@ -1,6 +1,5 @@
 """One turn of a graph: from the checkpoint that agrees with the thread's history to its end."""
 
-import inspect
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, cast
 
@@ -54,7 +53,9 @@ class _Turn:
 
     async def take(self) -> None:
         url = self._hands.database_url.get_secret_value()
-        self._graph = _with(await _made(self._request), await checkpoints.saver(url))
+        kinds = (CompiledStateGraph, StateGraph)
+        graph = await loading.made(self._request, "graph", kinds, noun="graph")
+        self._graph = _with(graph, await checkpoints.saver(url))
         nodes = tool_nodes(self._graph)
         for node in nodes.values():
             record(node)
@@ -186,18 +187,6 @@ _TAKEN: Final = ToolAnswer(text="Taken by the graph.")
 
 def _given(messages: Sequence[HistoryMessage]) -> dict[str, Any]:
     return {"messages": to_state(messages)}
-
-
-async def _made(request: TurnRequest) -> Any:
-    found = await loading.load(request, "graph")
-    if not isinstance(found, CompiledStateGraph | StateGraph):
-        if not callable(found):
-            raise Invalid("The agent's `graph` is no graph and makes none.")
-        found = found()
-        found = await found if inspect.isawaitable(found) else found
-    if not isinstance(found, CompiledStateGraph | StateGraph):
-        raise Invalid(f"The agent's `graph` made a {type(found).__name__}, not a graph.")
-    return cast("Any", found)
 
 
 def _with(graph: Any, saver: Any) -> Any:

@@ -1,17 +1,15 @@
 """One turn of a LlamaIndex agent."""
 
 import asyncio
-import inspect
 from typing import Any, cast
 
 from llama_index.core.agent.workflow import AgentWorkflow
 from llama_index.core.agent.workflow.base_agent import BaseWorkflowAgent
 from llama_index.core.memory import ChatMemoryBuffer
 
-from dispatch.errors import Invalid
 from workers.agents import Hands, TurnRequest, loading, telling
 from workers.agents.llamaindex.messages import to_memory
-from workers.agents.llamaindex.watching import Watched, Workflow
+from workers.agents.llamaindex.watching import Watched
 from workers.agents.telling import Telling
 from workers.outcomes import AgentOutcome
 
@@ -27,7 +25,10 @@ async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
 
 
 async def _take(request: TurnRequest, hands: Hands, told: Telling) -> None:
-    watched = Watched(await _made(request), request, hands, told)
+    agent = await loading.made(
+        request, "agent", (BaseWorkflowAgent, AgentWorkflow), noun="LlamaIndex agent"
+    )
+    watched = Watched(agent, request, hands, told)
     await hands.take_steering(1)
     history = await hands.history()
     told.take_up(history)
@@ -54,15 +55,3 @@ async def _take(request: TurnRequest, hands: Hands, told: Telling) -> None:
 
 async def _end_of(handler: Any) -> None:
     await handler
-
-
-async def _made(request: TurnRequest) -> Workflow:
-    found = await loading.load(request, "agent")
-    if not isinstance(found, BaseWorkflowAgent | AgentWorkflow):
-        if not callable(found):
-            raise Invalid("The agent's `agent` is no LlamaIndex agent and makes none.")
-        found = found()
-        found = await found if inspect.isawaitable(found) else found
-    if not isinstance(found, BaseWorkflowAgent | AgentWorkflow):
-        raise Invalid(f"The agent's `agent` made a {type(found).__name__}, not an agent.")
-    return found
