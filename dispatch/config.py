@@ -127,7 +127,7 @@ class Settings(BaseSettings):
 
     # --- workers -----------------------------------------------------------------------------
     worker_concurrency: int = 200
-    """Turns at once in one worker process; a waiting turn costs about 50 KB."""
+    """Turns at once in one worker process; one that waits for its model costs about 80 KB."""
     queues: str = "arbe.turns,arbe.producers,arbe.sweeps"
     """Queues this worker consumes, comma separated."""
     ear_seconds: float = 10.0
