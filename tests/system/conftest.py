@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from dispatch.client import Client
 from dispatch.config import Settings
-from dispatch.embedded import remembered
+from dispatch.embedded.remembered import free_port
 from dispatch.stores.postgres.migrations import runner
 from tests.system.houses import Casa, found_casa
 from tests.system.processes import SHORT_CLOCKS, Processes
@@ -88,7 +88,7 @@ async def running_system(
     """
     settings = new_system(postgres_url, stream_url, name="arbe_running", first_db=8)
     started = Processes(settings, tmp_path_factory.mktemp("running"))
-    port = remembered.free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     try:
         started.start("dispatch.api", ARBE_API_PORT=str(port))
