@@ -25,7 +25,7 @@ from dispatch.streams.connection import Argument, Connection, ServerRestarted
 from dispatch.streams.scripts import Scripts
 from dispatch.transport import Hint
 from tests.crashes.life import LIFE
-from tests.streams.scene import CLOCK, START_MS
+from tests.streams.simulated import CLOCK, START_MS
 
 _THREAD: Final = re.compile(r"[{}]|arbe-thread-[0-9a-f-]{36}}?:?")
 

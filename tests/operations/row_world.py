@@ -20,7 +20,8 @@ from dispatch.stores.postgres import engine, threads
 from dispatch.streams import keys
 from dispatch.streams.runs import Claimed
 from tests.streams.forgetting import NOTHING, Backup
-from tests.streams.scene import ASSISTANT, CLOCK, Clock, Heard, Read, Scene, new_lane
+from tests.streams.scene import ASSISTANT, Read, Scene, new_lane
+from tests.streams.simulated import CLOCK, Clock, Heard
 from tests.system.houses import Casa
 
 ROWS = "select id, status, usage, stream_id from threads where id = any(%s)"

@@ -17,7 +17,7 @@ from dispatch.errors import ArbeError
 from dispatch.operations.record import Record
 from dispatch.streams.connection import Argument, Connection
 from dispatch.streams.scripts import Revalidate
-from tests.streams.scene import CLOCK, Heard
+from tests.streams.simulated import CLOCK, Heard
 
 Operation = Callable[[Record], Awaitable[object]]
 _QUIET_TURNS = 4

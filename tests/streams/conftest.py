@@ -8,7 +8,8 @@ from redis import Redis
 
 from dispatch.config import Settings
 from dispatch.streams.connection import Connection
-from tests.streams.scene import CLOCK, Heard, Scene
+from tests.streams.scene import Scene
+from tests.streams.simulated import CLOCK, Heard
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from tests.streams import directed
 from tests.streams.listening import Channels
 from tests.streams.lives import settings
 from tests.streams.machine import Machine
-from tests.streams.scene import CLOCK, Heard, Scene
+from tests.streams.scene import Scene
+from tests.streams.simulated import CLOCK, Heard
 
 Mutant = tuple[str, str, str]
 TRIES: Final = settings(300, 40, phases=[hypothesis.Phase.generate], derandomize=True)

@@ -1,11 +1,6 @@
-"""A stage for the scripts: simulated time, made-up threads, and what the scripts answered.
-
-Time is a key of the test's Redis. Entry ids are made from it as Redis would: greater than all
-before them on the stream, whatever the clock says.
-"""
+"""A stage for the scripts: made-up threads in simulated time, and what the scripts answered."""
 
 import contextlib
-import hashlib
 from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
@@ -25,32 +20,13 @@ from dispatch.payloads.signals import Cancelled as CancelledPayload
 from dispatch.payloads.signals import Completed, Failed, ThreadCreated
 from dispatch.payloads.usage import Cost, TokenUsage
 from dispatch.streams import entries, keys, lanes, runs, threads
-from dispatch.streams.connection import Argument, Connection
+from dispatch.streams.connection import Connection
 from dispatch.streams.entries import Entry
 from dispatch.streams.lanes import LaneRef
 from dispatch.streams.runs import Claimed, Fence, NotClaimed
-from dispatch.streams.scripts import Revalidate, Scripts, source
 from dispatch.streams.threads import Accepted, Lane, Terms
+from tests.streams.simulated import Clock, Heard
 
-CLOCK: Final = """
-local BOOT = redis.call('GET', 'arbe:test:boot') or 'first'
-local function now_ms()
-  return tonumber(redis.call('GET', 'arbe:test:clock'))
-end
-local function next_id()
-  local now = now_ms()
-  if redis.call('EXISTS', KEYS[1]) == 0 then return string.format('%d-0', now) end
-  local info = redis.call('XINFO', 'STREAM', KEYS[1])
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' then
-      local ms, n = string.match(info[i + 1], '^(%d+)-(%d+)$')
-      if tonumber(ms) >= now then return string.format('%d-%d', ms, n + 1) end
-    end
-  end
-  return string.format('%d-0', now)
-end
-"""
-START_MS: Final = 1_700_000_000_000
 WORKER: Final = WorkerId("host.1.aa")
 USAGE: Final = TokenUsage(input=3, output=5, total_tokens=8, cost=Cost(total=0.25))
 CHUNK: Final = Chunk(kind="text", message_id="m", delta="word ")
@@ -71,47 +47,6 @@ ANSWER: Final = ToolResult(
 RETRYING: Final = payloads.Retrying(attempt=1, max_attempts=2, delay_ms=10)
 
 
-class Heard(Scripts):
-    """The scripts, and the word of the last answer.
-
-    `mutant`: a script's name, a piece of its text, and what stands there instead.
-    """
-
-    word = ""
-
-    def __init__(
-        self,
-        connection: Connection,
-        *,
-        clock: str | None,
-        mutant: tuple[str, str, str] | None = None,
-        revalidate: Revalidate | None = None,
-    ) -> None:
-        super().__init__(connection, clock=clock, revalidate=revalidate)
-        self._mutated: tuple[str, str] | None = None
-        if mutant is not None:
-            name, piece, other = mutant
-            text = source(name, boot="", clock=clock)
-            assert text.count(piece) == 1, "the mutation must find its place"
-            self._mutated = (name, text.replace(piece, other))
-
-    def revalidate_with(self, revalidate: Revalidate) -> None:
-        """Ask this after a restart, as the record does."""
-        self._revalidate = revalidate
-
-    async def run(self, name: str, keys: list[str], *arguments: Argument) -> list[Any]:
-        answer = await super().run(name, keys, *arguments)
-        self.word = answer[0].decode()
-        return answer
-
-    def _assemble(self, name: str, boot: str) -> tuple[str, str]:
-        if self._mutated is None or self._mutated[0] != name:
-            return super()._assemble(name, boot)
-        text = self._mutated[1]
-        digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-        return text, digest
-
-
 class Read(msgspec.Struct, frozen=True):
     """An entry whose payload is decoded once."""
 
@@ -123,21 +58,6 @@ class Read(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, entry: Entry) -> "Read":
         return cls(entry.id, entry.seq, entry.writer, entry.payload)
-
-
-class Clock:
-    """Simulated time of one Redis."""
-
-    def __init__(self, redis: "Redis") -> None:
-        self._redis = redis
-        self._redis.set("arbe:test:clock", START_MS)
-
-    @property
-    def now_ms(self) -> int:
-        return int(self._redis.get("arbe:test:clock"))
-
-    def advance(self, seconds: float) -> None:
-        self._redis.incrby("arbe:test:clock", int(seconds * 1000))
 
 
 class Scene:

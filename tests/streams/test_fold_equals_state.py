@@ -6,7 +6,8 @@ from dispatch.config import Settings
 from dispatch.models.fold import fold
 from dispatch.models.state import from_fields, to_fields
 from dispatch.streams.connection import Connection
-from tests.streams.scene import ASSISTANT, CHUNK, Heard, Scene, new_lane
+from tests.streams.scene import ASSISTANT, CHUNK, Scene, new_lane
+from tests.streams.simulated import Heard
 
 
 async def test_the_hash_is_the_fold_through_a_whole_life(scene: Scene) -> None:
