@@ -148,6 +148,16 @@ class Settings(BaseSettings):
     """A question of a turn may be answered this long; an agent's `permissionSeconds` wins."""
     permission_grace_seconds: float = 10.0
     """A turn waits this long for an answer before it gives its worker up."""
+    delegation_seconds: float = 3600.0
+    """A task that an agent gave to another may take this long; then the call that gave it has
+    an error as its result, and the task is cancelled. An agent's `delegationSeconds` wins."""
+    max_delegation_depth: int = 3
+    """Tasks of tasks: how many may hang below each other. 0: nobody gives any. This and the
+    two below: an agent's config may say less (`maxDelegationDepth` …)."""
+    max_delegations: int = 16
+    """Tasks that one turn may give in all …"""
+    max_open_delegations: int = 8
+    """… and of those, how many may be open at once."""
     command_seconds: float = 120.0
     """Wall clock of one `run_command`."""
     max_output_bytes: int = 50 * 1024

@@ -1,6 +1,7 @@
 """What an agent may do to the world during one turn: write through its run, use tools."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import SecretStr
@@ -17,6 +18,8 @@ from dispatch.payloads.signals import PermissionGranted
 from dispatch.streams import entries
 from workers import permissions, tools
 from workers.agents import AgentPayload, Perform, ToolAnswer, ToolCall, TurnRequest
+from workers.asks import Asks
+from workers.delegations import Delegations
 from workers.ledger import Ledger
 from workers.outcomes import Failed
 from workers.permissions import Permissions
@@ -47,14 +50,17 @@ class TurnHands:
             permit=self._permit,
         )
         self._config = tool_config.of(request.agent.config)
-        self._permissions = Permissions(
+        asks = Asks(
             record.scripts,
             record.connection,
             writer,
-            config=self._config,
             settings=record.settings,
             may_leave=self._may_leave,
         )
+        self._permissions = Permissions(
+            writer, asks, config=self._config, settings=record.settings
+        )
+        self._delegations = Delegations(record, writer, asks, request=request)
         self._acting = 0
         """Calls that are being performed."""
         self._has_read = False
@@ -95,6 +101,7 @@ class TurnHands:
         )
         self._ledger.read(found, request.entry_id)
         self._permissions.read(read)
+        self._delegations.read(read)
         self._has_read = True
         return found
 
@@ -133,6 +140,19 @@ class TurnHands:
         if isinstance(answer, PermissionGranted) and answer.output is not None:
             return ToolAnswer(text=answer.output, is_error=answer.is_error)
         return None
+
+    async def delegate(self, call: ToolCall, given: tools.TaskGiven) -> ToolAnswer:
+        """Give a task to another agent and wait for what comes of it."""
+        return await self._delegations.perform(call, given, idle=self._idle)
+
+    @contextmanager
+    def _idle(self) -> Generator[None]:
+        """Perform nothing for a while: another run could go on from here."""
+        self._acting -= 1
+        try:
+            yield
+        finally:
+            self._acting += 1
 
     def _acting_out(self, perform: Perform) -> Perform:
         """Count a call while it is performed."""

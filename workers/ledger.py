@@ -6,6 +6,8 @@ The intent is the `pi.assistant` that holds the call, the outcome its `pi.tool_r
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
+import msgspec
+
 from dispatch import clock, log
 from dispatch.errors import ArbeError, Fenced, Invalid
 from dispatch.ids import EntryId
@@ -126,7 +128,7 @@ async def _as_answer(call: ToolCall, act: Awaitable[Answer]) -> Answer | ToolAns
 
 def _result(call: ToolCall, answer: ToolAnswer, *, seconds: float | None) -> llm.ToolResult:
     """Args: seconds: how long it was performed; None: somebody answered in its place."""
-    message = {
+    message: dict[str, Any] = {
         "role": "toolResult",
         "toolCallId": call.id,
         "toolName": call.name,
@@ -135,6 +137,9 @@ def _result(call: ToolCall, answer: ToolAnswer, *, seconds: float | None) -> llm
         "isError": answer.is_error,
         "timestamp": clock.milliseconds(clock.now()),
     }
+    if answer.usage is not None:
+        # Another attempt counts what stands in the messages it goes on from.
+        message["usage"] = msgspec.to_builtins(answer.usage)
     return llm.ToolResult(
         tool_call_id=call.id,
         tool_name=call.name,

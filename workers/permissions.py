@@ -4,13 +4,13 @@ An agent's config says it by tool: `"permissions": {"run_command": "ask"}`. A qu
 its run for a short grace; then the turn gives its worker up, if another run can go on with it.
 """
 
-import asyncio
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
 
-from dispatch import clock
+import msgspec
+
 from dispatch.config import Settings
 from dispatch.models.permissions import Answer, Question, questions
+from dispatch.models.state import Ask
 from dispatch.models.tools import ToolConfig
 from dispatch.payloads.signals import (
     AskKind,
@@ -19,39 +19,22 @@ from dispatch.payloads.signals import (
     PermissionGranted,
     PermissionRequested,
 )
-from dispatch.streams import entries, lanes, runs, threads
-from dispatch.streams.connection import Connection
 from dispatch.streams.entries import Entry
-from dispatch.streams.scripts import Scripts
 from workers.agents import ToolCall
-from workers.outcomes import Waiting
+from workers.asks import Asks
 from workers.writer import RunWriter
-
-_LOOK_SECONDS: Final = 0.25
-_SLOW_LOOK_SECONDS: Final = 2.0
-"""After the grace nobody is in a hurry."""
 
 
 class Permissions:
     """The questions of one turn."""
 
     def __init__(
-        self,
-        scripts: Scripts,
-        connection: Connection,
-        writer: RunWriter,
-        *,
-        config: ToolConfig,
-        settings: Settings,
-        may_leave: Callable[[], bool],
+        self, writer: RunWriter, asks: Asks, *, config: ToolConfig, settings: Settings
     ) -> None:
-        """Args: may_leave: tells whether the turn could go on in another run from here."""
-        self._scripts = scripts
-        self._connection = connection
         self._writer = writer
+        self._asks = asks
         self._config = config
         self._settings = settings
-        self._may_leave = may_leave
         self._asked: dict[str, Question] = {}
         """By tool call."""
 
@@ -79,7 +62,9 @@ class Permissions:
         if question is None:
             question = Question(await self._ask(call, kind))
             self._asked[call.id] = question
-        return question.answer or await self._wait(question.asked)
+        if question.answer is not None:
+            return question.answer
+        return await self._asks.wait(_Open(question.asked))
 
     async def _ask(self, call: ToolCall, kind: AskKind) -> PermissionRequested:
         fence, config = self._writer.fence, self._config
@@ -99,37 +84,23 @@ class Permissions:
             wait_seconds=seconds,
         )
 
-    async def _wait(self, asked: PermissionRequested) -> Answer:
-        began = clock.monotonic_seconds()
-        while True:
-            answer = await self._answer_to(asked.permission_id)
-            if answer is not None:
-                return answer
-            waited = clock.monotonic_seconds() - began
-            is_late = waited >= self._settings.permission_grace_seconds
-            if is_late and self._may_leave():
-                self._writer.stop(Waiting())
-            await asyncio.sleep(_SLOW_LOOK_SECONDS if is_late else _LOOK_SECONDS)
 
-    async def _answer_to(self, permission_id: str) -> Answer | None:
-        fence = self._writer.fence
-        ask = await runs.find_ask(self._connection, fence, permission_id)
-        if ask is None:
-            found = await entries.everything(
-                self._connection, fence.thread_id, limit=self._settings.read_chunk_entries
-            )
-            return questions(found)[permission_id].answer
-        if await lanes.now_ms(self._connection) >= ask.deadline_ms:
-            over = PermissionExpired(
-                permission_id=permission_id, dispatch_id=fence.dispatch_id, default=ask.default
-            )
-            await threads.answer(
-                self._scripts,
-                fence.thread_id,
-                over,
-                redeliver_after_seconds=self._settings.redeliver_after_seconds,
-            )
-        return None
+class _Open(msgspec.Struct, frozen=True):
+    """A question nobody has answered."""
+
+    asked: PermissionRequested
+
+    @property
+    def id(self) -> str:
+        return self.asked.permission_id
+
+    def answer_in(self, found: Sequence[Entry]) -> Answer | None:
+        return questions(found)[self.id].answer
+
+    def over(self, ask: Ask) -> PermissionExpired:
+        return PermissionExpired(
+            permission_id=ask.id, dispatch_id=self.asked.dispatch_id, default=ask.default
+        )
 
 
 def is_granted(answer: Answer) -> bool:

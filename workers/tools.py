@@ -28,11 +28,46 @@ RUN_COMMAND: Final = Tool(
 )
 
 
+DELEGATE_TASK: Final = Tool(
+    name=tools.DELEGATE_TASK,
+    description=(
+        "Give a task to another agent of your house, which works at it in a thread of its own "
+        "and knows nothing but this text. Returns its last answer. Several at once work side "
+        "by side."
+    ),
+    parameters={
+        "type": "object",
+        "properties": {
+            "agent": {"type": "string", "description": "Its handle, such as @reviewer."},
+            "task": {
+                "type": "string",
+                "description": "All it must know, and what it shall answer.",
+            },
+            "name": {"type": "string", "description": "A short name of the task."},
+        },
+        "required": ["agent", "task"],
+        "additionalProperties": False,
+    },
+)
+
+
+class TaskGiven(msgspec.Struct, forbid_unknown_fields=True):
+    """What a model says of a task."""
+
+    agent: str
+    task: str
+    name: str | None = None
+
+
 class Reach(Protocol):
     """What the tools need of a turn."""
 
     async def run_command(self, command: str, on_output: OnOutput) -> CommandResult:
         """Run a shell command in the thread's sandbox."""
+        ...
+
+    async def delegate(self, call: ToolCall, given: TaskGiven) -> ToolAnswer:
+        """Give a task to another agent and wait for what comes of it."""
         ...
 
 
@@ -47,7 +82,7 @@ class _Command(msgspec.Struct, forbid_unknown_fields=True):
 def offered(agent: Agent) -> tuple[Tool, ...]:
     """Return the tools an agent may call: ours, and its `functions`.
 
-    Its config's `tools` names those of ours; without it all are offered.
+    Its config's `tools` names those of ours; without it: `run_command`.
     Raises: Invalid, for a config that its creation would refuse today.
     """
     config = tools.of(agent.config)
@@ -67,6 +102,10 @@ async def _run_command(reach: Reach, call: ToolCall, on_output: OnOutput) -> Too
     return ToolAnswer(
         text=_told(result), is_error=result.exit_code != 0, details=_details(result)
     )
+
+
+async def _delegate_task(reach: Reach, call: ToolCall, _on_output: OnOutput) -> ToolAnswer:
+    return await reach.delegate(call, arguments_of(call, TaskGiven))
 
 
 def _told(result: CommandResult) -> str:
@@ -106,5 +145,9 @@ def arguments_of(call: ToolCall, kind: type[Arguments]) -> Arguments:
         raise Invalid(f"The arguments of {call.name} are wrong: {error}.") from error
 
 
-_TOOLS: Final[Mapping[str, Tool]] = MappingProxyType({RUN_COMMAND.name: RUN_COMMAND})
-_PERFORM: Final[Mapping[str, OwnTool]] = MappingProxyType({RUN_COMMAND.name: _run_command})
+_TOOLS: Final[Mapping[str, Tool]] = MappingProxyType(
+    {each.name: each for each in (RUN_COMMAND, DELEGATE_TASK)}
+)
+_PERFORM: Final[Mapping[str, OwnTool]] = MappingProxyType(
+    {RUN_COMMAND.name: _run_command, DELEGATE_TASK.name: _delegate_task}
+)

@@ -13,7 +13,7 @@ from dispatch.errors import ArbeError, Fenced, Invalid, Unavailable
 from dispatch.ids import AgentId, entry_of, new_run_id
 from dispatch.models import providers
 from dispatch.models.houses import Agent
-from dispatch.operations import pass_on, project
+from dispatch.operations import delegations, pass_on, project
 from dispatch.operations.record import Record
 from dispatch.payloads.chat import Chat
 from dispatch.payloads.signals import Cancelled as CancelledSignal
@@ -136,7 +136,12 @@ async def _pass_on(record: Record, ref: ReplyRef) -> None:
 
 async def _outcome(record: Record, writer: RunWriter, claimed: Claimed) -> Outcome:
     try:
-        request, handles = await _request(record, claimed)
+        entry = _entry(claimed)
+        if entry.delegated_by is not None and not await delegations.is_wanted(
+            record, entry.delegated_by
+        ):
+            return Cancelled("cascade")
+        request, handles = await _request(record, claimed, entry)
     except Unavailable as error:
         # Without its witness on the row a run may do nothing visible.
         record.rows_answered = False
@@ -158,22 +163,29 @@ async def _outcome(record: Record, writer: RunWriter, claimed: Claimed) -> Outco
     return agent.result()
 
 
-async def _request(record: Record, claimed: Claimed) -> tuple[TurnRequest, dict[str, str]]:
+def _entry(claimed: Claimed) -> Chat:
+    """Return the entry that asks for the turn. Raises: Invalid."""
+    entry = payloads.decode(claimed.entry)
+    if not isinstance(entry, Chat):
+        raise Invalid("The dispatch's entry is not a chat entry.")
+    return entry
+
+
+async def _request(
+    record: Record, claimed: Claimed, entry: Chat
+) -> tuple[TurnRequest, dict[str, str]]:
     """Read what the turn needs, after the row has witnessed that the run started.
 
     Returns: also the handle of each agent of the house, by id.
 
-    Raises: NotFound (the agent is gone), Invalid (the entry cannot be read, or the agent's key
-    would go where it may not), Unavailable.
+    Raises: NotFound (the agent is gone), Invalid (its config, or the agent's key would go
+    where it may not), Unavailable.
     """
     fence = claimed.fence
     (agent, handles), _ = await asyncio.gather(
         _agent(record, fence.lane), project.project(record, fence.thread_id)
     )
     providers.require_allowed(agent.config, record.settings)
-    entry = payloads.decode(claimed.entry)
-    if not isinstance(entry, Chat):
-        raise Invalid("The dispatch's entry is not a chat entry.")
     request = TurnRequest(
         thread_id=fence.thread_id,
         dispatch_id=fence.dispatch_id,
@@ -222,7 +234,7 @@ async def _record_outcome(writer: RunWriter, outcome: Outcome) -> bool:
         given_back = await _give_back(writer, outcome)
         if given_back in {"released", "retried", "waiting"}:
             return True
-        terminal = _terminal(writer, Cancelled() if given_back == "cancelling" else outcome)
+        terminal = _terminal(writer, _ending(given_back, outcome))
         if terminal is None:
             return False
         await writer.finish(terminal)
@@ -230,6 +242,14 @@ async def _record_outcome(writer: RunWriter, outcome: Outcome) -> bool:
         _log.warning("run.end_unrecorded", cause=str(error))
         return False
     return True
+
+
+def _ending(given_back: str, outcome: Outcome) -> Outcome:
+    """Return how a turn ends that could not be given back."""
+    if given_back == "cancelling":
+        return Cancelled()
+    is_parked = isinstance(outcome, Waiting)
+    return Interrupted(why="what it did may not be done again") if is_parked else outcome
 
 
 async def _give_back(writer: RunWriter, outcome: Outcome) -> str:

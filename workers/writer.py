@@ -23,6 +23,7 @@ from dispatch.payloads.llm import Assistant, Chunk, ToolResult
 from dispatch.payloads.signals import (
     Checkpoint,
     Completed,
+    Delegated,
     PermissionRequested,
     Retrying,
     Terminal,
@@ -36,6 +37,7 @@ from workers.outcomes import Cancelled, Failed, Interrupted, LeaseLost, Waiting
 
 _log = log.get(__name__)
 Answer = TypeVar("Answer")
+Question = TypeVar("Question", PermissionRequested, Delegated)
 _RETRY_SECONDS: Final = 0.25
 _PASS_ON_SECONDS: Final = 2.0
 """Whoever ended a turn passes its answer on at once; after this long it will not."""
@@ -194,22 +196,25 @@ class RunWriter:
                 lambda: runs.release(self._scripts, self.fence, worker_id=self._worker_id)
             )
 
-    async def ask(
-        self, question: PermissionRequested, *, wait_seconds: float
-    ) -> PermissionRequested:
+    async def ask(self, question: Question, *, wait_seconds: float) -> Question:
         """Put a question on the stream; returns it with its id.
 
         Raises: Fenced (the run must end).
         """
-        asked: list[PermissionRequested] = []
+        asked: list[Question] = []
         await self._unbroken(self._ask(question, wait_seconds, asked))
         return asked[0]
 
-    async def wait(self) -> Literal["waiting", "answered", "cancelling"]:
+    async def wait(self) -> Literal["waiting", "answered", "effects", "cancelling"]:
         """Give the dispatch back until its questions are answered; see `runs.wait`."""
         async with self._lock:
             return await self._confirm(
-                lambda: runs.wait(self._scripts, self.fence, worker_id=self._worker_id)
+                lambda: runs.wait(
+                    self._scripts,
+                    self.fence,
+                    worker_id=self._worker_id,
+                    redeliver_after_seconds=self._settings.redeliver_after_seconds,
+                )
             )
 
     async def retry(self, message: str) -> Literal["retried", "exhausted", "cancelling"]:
@@ -278,17 +283,11 @@ class RunWriter:
         self._heed(answer.cancel_reason)
 
     async def _ask(
-        self,
-        question: PermissionRequested,
-        wait_seconds: float,
-        asked: list[PermissionRequested],
+        self, question: Question, wait_seconds: float, asked: list[Question]
     ) -> None:
         async with self._lock:
             await self._append(self._take_chunks())
-            named = msgspec.structs.replace(
-                question,
-                permission_id=f"{self.fence.dispatch_id}.{self.fence.run_id}.{self._next_n}",
-            )
+            named = self._named(question)
             written = await self._confirm(
                 lambda: runs.ask(
                     self._scripts,
@@ -301,6 +300,13 @@ class RunWriter:
             self._next_n += 1
         asked.append(named)
         self._heed(written.cancel_reason)
+
+    def _named(self, question: Question) -> Question:
+        """Return a question with the id of this place; a task has its own."""
+        if isinstance(question, Delegated):
+            return question
+        name = f"{self.fence.dispatch_id}.{self.fence.run_id}.{self._next_n}"
+        return msgspec.structs.replace(question, permission_id=name)
 
     async def _flush(self) -> None:
         async with self._lock:

@@ -30,7 +30,7 @@ def news(payload: signals.Signal) -> str | None:
             word = "granted" if default == "grant" else "denied"
             return f"nobody answered in time: {word}"
         case signals.Waiting():
-            return "the turn waits for answers, without a worker"
+            return "the turn waits, without a worker"
         case signals.Resumed():
             return "all is answered; a worker takes the turn up again"
         case _:

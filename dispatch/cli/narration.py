@@ -41,7 +41,7 @@ def signal(payload: signals.Signal, name_of: NameOf) -> Remark | None:
         case signals.Heartbeat():
             return None
         case _:
-            return _news(payload)
+            return _news(payload, name_of)
 
 
 def tool_call(name: str, arguments: dict[str, Any]) -> str:
@@ -87,12 +87,13 @@ def _terminal(payload: signals.Terminal) -> Remark:
             return Remark(f"✗ cancelled{_by(payload.by)}: {cause}{why}", "error")
 
 
-def _news(payload: signals.Signal) -> Remark | None:
+def _news(payload: signals.Signal, name_of: NameOf) -> Remark | None:
     if isinstance(payload, signals.StreamRollback):
         return Remark(_ROLLED_BACK, "error")
     text = (
         _busy_news(payload)
         or _dispatch_news(payload)
+        or _task_news(payload, name_of)
         or asking.news(payload)
         or _thread_news(payload)
     )
@@ -159,6 +160,24 @@ def _dispatch_news(payload: signals.Signal) -> str | None:
             )
         case _:
             return None
+
+
+def _task_news(payload: signals.Signal, name_of: NameOf) -> str | None:
+    match payload:
+        case signals.Delegated():
+            return f"{name_of(payload.agent_id)} is given a task: thread {payload.thread_id}"
+        case signals.DelegationEnded():
+            return f"the task {_DELEGATION[payload.status]}"
+        case _:
+            return None
+
+
+_DELEGATION: Final = {
+    "completed": "is done",
+    "failed": "failed",
+    "cancelled": "was cancelled",
+    "expired": "took too long and was given up",
+}
 
 
 def _unheard(payload: signals.HopLimit) -> str:

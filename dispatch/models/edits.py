@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from dispatch import payloads
 from dispatch.ids import DispatchId, EntryId, milliseconds_of
-from dispatch.models.state import Dispatch, Ended, Lane, Outcome, ThreadState
+from dispatch.models.state import Ask, Dispatch, Ended, Lane, Outcome, ThreadState
 from dispatch.payloads.usage import TokenUsage
 
 
@@ -143,3 +143,25 @@ def with_dispatch(
 ) -> ThreadState:
     """Put a dispatch."""
     return replace(state, dispatches={**state.dispatches, dispatch_id: dispatch})
+
+
+def with_ask(state: ThreadState, dispatch_id: str, ask: Ask) -> ThreadState:
+    """Let a dispatch wait for one more answer."""
+    dispatch = state.dispatches.get(DispatchId(dispatch_id))
+    if dispatch is None:
+        return state
+    dispatch = replace(dispatch, asks=(*dispatch.asks, ask))
+    return with_dispatch(state, DispatchId(dispatch_id), dispatch)
+
+
+def without_ask(state: ThreadState, dispatch_id: str, ask_id: str) -> ThreadState:
+    """Let a dispatch wait for it no more; what is no permission has its call's result."""
+    dispatch = state.dispatches.get(DispatchId(dispatch_id))
+    if dispatch is None:
+        return state
+    left = tuple(ask for ask in dispatch.asks if ask.id != ask_id)
+    given = tuple(
+        ask.call_id for ask in dispatch.asks if ask.id == ask_id and ask.kind != "permission"
+    )
+    dispatch = replace(dispatch, asks=left, answered=(*dispatch.answered, *given))
+    return with_dispatch(state, DispatchId(dispatch_id), dispatch)

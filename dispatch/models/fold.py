@@ -34,6 +34,8 @@ from dispatch.payloads.signals import (
     CancelRequested,
     Checkpoint,
     Completed,
+    Delegated,
+    DelegationEnded,
     Failed,
     FellThrough,
     Heartbeat,
@@ -213,15 +215,13 @@ def _tool_result(payload: ToolResult, state: ThreadState, entry: FoldEntry) -> T
     if dispatch is None:
         return state
     left = tuple(call for call in dispatch.calls if call.id != payload.tool_call_id)
-    return edits.with_dispatch(state, dispatch_id, replace(dispatch, calls=left))
+    answered = tuple(each for each in dispatch.answered if each != payload.tool_call_id)
+    dispatch = replace(dispatch, calls=left, answered=answered)
+    return edits.with_dispatch(state, dispatch_id, dispatch)
 
 
 @_apply.register
 def _asked(payload: PermissionRequested, state: ThreadState, _entry: FoldEntry) -> ThreadState:
-    dispatch_id = DispatchId(payload.dispatch_id)
-    dispatch = state.dispatches.get(dispatch_id)
-    if dispatch is None:
-        return state
     ask = Ask(
         payload.permission_id,
         payload.kind,
@@ -229,9 +229,15 @@ def _asked(payload: PermissionRequested, state: ThreadState, _entry: FoldEntry) 
         payload.default,
         payload.tool_call_id,
     )
-    return edits.with_dispatch(
-        state, dispatch_id, replace(dispatch, asks=(*dispatch.asks, ask))
+    return edits.with_ask(state, payload.dispatch_id, ask)
+
+
+@_apply.register
+def _delegated(payload: Delegated, state: ThreadState, _entry: FoldEntry) -> ThreadState:
+    ask = Ask(
+        payload.delegation_id, "delegation", payload.deadline, "deny", payload.tool_call_id
     )
+    return edits.with_ask(state, payload.dispatch_id, ask)
 
 
 @_apply.register(PermissionGranted | PermissionDenied | PermissionExpired)
@@ -240,12 +246,14 @@ def _answered(
     state: ThreadState,
     _entry: FoldEntry,
 ) -> ThreadState:
-    dispatch_id = DispatchId(payload.dispatch_id)
-    dispatch = state.dispatches.get(dispatch_id)
-    if dispatch is None:
-        return state
-    left = tuple(ask for ask in dispatch.asks if ask.id != payload.permission_id)
-    return edits.with_dispatch(state, dispatch_id, replace(dispatch, asks=left))
+    return edits.without_ask(state, payload.dispatch_id, payload.permission_id)
+
+
+@_apply.register
+def _delegation_ended(
+    payload: DelegationEnded, state: ThreadState, _entry: FoldEntry
+) -> ThreadState:
+    return edits.without_ask(state, payload.dispatch_id, payload.delegation_id)
 
 
 @_apply.register

@@ -153,9 +153,10 @@ class _Reader:
 
     @_note.register
     def _chat(self, payload: Chat, entry: FoldEntry) -> None:
-        if payload.by.kind == "agent" and payload.by.id == self._lane:
+        is_agents = payload.by.kind == "agent" and payload.delegated_by is None
+        if is_agents and payload.by.id == self._lane:
             return
-        name = f"@{payload.by.name}: " if payload.by.kind == "agent" else ""
+        name = f"@{payload.by.name}: " if is_agents else ""
         message = _user(entry.id, f"{name}{payload.text}")
         self._chats[entry.id] = message
         if payload.repeats is not None:

@@ -30,13 +30,15 @@ from dispatch.payloads.usage import UsageTotals
 
 Outcome = Literal["completed", "failed", "cancelled", "orphaned"]
 """How the last dispatch to end ended; `orphaned`: nobody was left to end it, so a sweep did."""
+WaitKind = AskKind | Literal["delegation"]
+"""Whom a dispatch waits for: its people, a program of theirs, or another agent."""
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """A question of a dispatch to people, or to a program of theirs."""
+    """What a dispatch asked of people, of a program of theirs, or of another agent."""
 
     id: str
-    kind: AskKind
+    kind: WaitKind
     deadline_ms: int
     """Unix ms; then `default` is the answer."""
     default: AskDefault
@@ -61,6 +63,8 @@ class Dispatch(msgspec.Struct, frozen=True):
     """Announced and not answered yet, in order."""
     asks: tuple[Ask, ...] = ()
     """What waits for an answer from outside, in order."""
+    answered: tuple[str, ...] = ()
+    """Calls whose results came from outside and are not written down yet."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,6 +211,7 @@ def from_fields(fields: Mapping[str, str]) -> ThreadState:
                 text,
                 groups.get("calls", {}).get(dispatch_id, ""),
                 groups.get("asks", {}).get(dispatch_id, ""),
+                groups.get("answered", {}).get(dispatch_id, ""),
             )
             for dispatch_id, text in groups.get("dispatch", {}).items()
         },
@@ -308,6 +313,8 @@ def _dispatch_fields(dispatch: Dispatch) -> dict[str, str]:
         fields["calls"] = calls_text(dispatch.calls)
     if dispatch.asks:
         fields["asks"] = " ".join(map(_ask_text, dispatch.asks))
+    if dispatch.answered:
+        fields["answered"] = " ".join(quote(each, safe="") for each in dispatch.answered)
     return fields
 
 
@@ -325,14 +332,14 @@ def _ask(word: str) -> Ask:
     ask_id, kind, deadline, default, call_id = word.split(",")
     return Ask(
         ask_id,
-        cast("AskKind", kind),
+        cast("WaitKind", kind),
         int(deadline),
         cast("AskDefault", default),
         unquote(call_id),
     )
 
 
-def _dispatch(text: str, calls: str, asks: str) -> Dispatch:
+def _dispatch(text: str, calls: str, asks: str, answered: str) -> Dispatch:
     lane, attempt, max_attempts, not_before, policy, checkpoint = [*text.split(","), "", ""][:6]
     return Dispatch(
         lane,
@@ -342,4 +349,5 @@ def _dispatch(text: str, calls: str, asks: str) -> Dispatch:
         EntryId(checkpoint) if checkpoint else None,
         _calls(calls),
         asks_of(asks),
+        tuple(map(unquote, answered.split())),
     )

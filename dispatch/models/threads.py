@@ -49,6 +49,8 @@ class Thread(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     parent_agent_id: AgentId | None = None
     parent_dispatch_id: DispatchId | None = None
     """Which dispatch of the parent thread this sub-job works for; it is cancelled with that."""
+    parent_call_id: str | None = None
+    """Which tool call of that dispatch it is the task of; None: no agent gave it."""
     name: str | None = None
     pinned_at: datetime | None = None
     tags: list[str] = []

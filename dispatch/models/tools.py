@@ -18,9 +18,11 @@ from dispatch.payloads.signals import AskDefault
 
 Rule = Literal["allow", "ask", "deny"]
 RUN_COMMAND: Final = "run_command"
-OWN: Final = (RUN_COMMAND,)
+DELEGATE_TASK: Final = "delegate_task"
+OWN: Final = (RUN_COMMAND, DELEGATE_TASK)
 """Tools that workers perform themselves; `workers.tools` says how."""
-MAX_PERMISSION_SECONDS: Final = 30 * 24 * 3600
+MAX_WAIT_SECONDS: Final = 30 * 24 * 3600
+_MAX_COUNT: Final = 1000
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What providers of models accept as the name of a function."""
 
@@ -36,7 +38,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
 class ToolConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The keys of an agent's config that rule its tools."""
 
-    tools: tuple[str, ...] = OWN
+    tools: tuple[str, ...] = (RUN_COMMAND,)
     """Those of the workers' own that it may call."""
     functions: tuple[Tool, ...] = ()
     """Those that a program of its people performs."""
@@ -45,6 +47,14 @@ class ToolConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """How long a question may be answered; None: `ARBE_PERMISSION_SECONDS`."""
     permission_default: AskDefault = "deny"
     """The answer when nobody gave one."""
+    delegates_to: tuple[str, ...] | None = None
+    """Handles of those it may give tasks to; None: anybody of its house."""
+    delegation_seconds: float | None = None
+    """How long a task may take; None: `ARBE_DELEGATION_SECONDS`."""
+    max_delegation_depth: int | None = None
+    max_delegations: int | None = None
+    max_open_delegations: int | None = None
+    """Less than the settings of these names, if less."""
 
     def is_function(self, name: str) -> bool:
         """Tell whether a tool is performed by a program of the agent's people."""
@@ -61,17 +71,15 @@ def of(config: Mapping[str, Any]) -> ToolConfig:
     except msgspec.ValidationError as error:
         raise Invalid(
             f"The agent's config is wrong: {error}.",
-            next_step="See docs/permissions.md for the keys.",
+            next_step="See docs/permissions.md and docs/delegation.md for the keys.",
         ) from error
     _check_tools(found.tools)
     _check_functions(found.functions)
-    seconds = found.permission_seconds
-    if seconds is not None and not (
-        math.isfinite(seconds) and 0 < seconds <= MAX_PERMISSION_SECONDS
-    ):
-        raise Invalid(
-            f"`permissionSeconds` must be more than 0 and at most {MAX_PERMISSION_SECONDS}."
-        )
+    _check_seconds("permissionSeconds", found.permission_seconds)
+    _check_seconds("delegationSeconds", found.delegation_seconds)
+    _check_count("maxDelegationDepth", found.max_delegation_depth)
+    _check_count("maxDelegations", found.max_delegations)
+    _check_count("maxOpenDelegations", found.max_open_delegations)
     return found
 
 
@@ -81,6 +89,17 @@ def check(config: Mapping[str, Any]) -> None:
     Raises: Invalid, naming the key.
     """
     of(config)
+
+
+def _check_seconds(name: str, seconds: float | None) -> None:
+    if seconds is None or (math.isfinite(seconds) and 0 < seconds <= MAX_WAIT_SECONDS):
+        return
+    raise Invalid(f"`{name}` must be more than 0 and at most {MAX_WAIT_SECONDS}.")
+
+
+def _check_count(name: str, count: int | None) -> None:
+    if count is not None and not 0 <= count <= _MAX_COUNT:
+        raise Invalid(f"`{name}` must be between 0 and {_MAX_COUNT}.")
 
 
 def _check_tools(names: tuple[str, ...]) -> None:

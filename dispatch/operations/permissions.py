@@ -93,7 +93,12 @@ async def answer(
 
 async def _open(record: Record, thread_id: ThreadId) -> tuple[Permission, ...]:
     fields = await entries.state_fields(record.connection, thread_id)
-    asks = [ask for each in from_fields(fields).dispatches.values() for ask in each.asks]
+    asks = [
+        ask
+        for each in from_fields(fields).dispatches.values()
+        for ask in each.asks
+        if ask.kind != "delegation"
+    ]
     if not asks:
         return ()
     known = await _questions(record, thread_id)

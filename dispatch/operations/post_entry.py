@@ -18,7 +18,7 @@ from dispatch.models.houses import Caller, WhenBusy
 from dispatch.models.threads import Listener, ThreadAccess, ThreadStatus
 from dispatch.operations import authorize, cascade, labels, open_stream
 from dispatch.operations.record import Record
-from dispatch.payloads.chat import Author, Chat
+from dispatch.payloads.chat import Author, Chat, Delegator
 from dispatch.streams import threads as streams
 from dispatch.streams.threads import Accepted, Lane, Terms
 from dispatch.transport import Hint
@@ -65,6 +65,7 @@ class Chain(msgspec.Struct, frozen=True, kw_only=True):
     hops: int = 0
     begun_by: EntryId | None = None
     repeats: EntryId | None = None
+    delegated_by: Delegator | None = None
 
 
 _NO_CHAIN: Final = Chain()
@@ -79,16 +80,20 @@ async def accept(
     key: str,
     chain: Chain = _NO_CHAIN,
     trace_id: str | None = None,
+    only: Listener | None = None,
 ) -> Accepted:
     """Append an entry to a thread the caller was shown to have access to; ring the hints.
 
+    Args: only: whom it wakes, whomever its text names; None: as `docs/mentions.md` tells.
     Raises: as `post_entry`; Gone, also when the thread's time is over.
     """
     if access.is_expired:
         raise Gone(str(access.thread_id), expired=True)
     check(draft, record.settings)
-    handles = _handles(draft, access, by=by)
+    handles = _handles(draft, access, by=by) if only is None else (only.handle,)
     audience = mentions.audience(access.listeners, by=by, handles=handles)
+    if only is not None:
+        audience = (only,)
     muted = mentions.muted(access.listeners, handles=handles)
     if len(audience) > record.settings.max_dispatches_per_entry:
         raise Invalid(
@@ -105,6 +110,7 @@ async def accept(
         begun_by=chain.begun_by,
         repeats=chain.repeats,
         trace_id=trace_id,
+        delegated_by=chain.delegated_by,
     )
     accepted = await _accept_or_open(
         record, access, chat, key=key, draft=draft, audience=audience

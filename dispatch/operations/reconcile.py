@@ -9,9 +9,9 @@ import msgspec
 
 from dispatch.ids import AgentId, ThreadId
 from dispatch.models import state as states
-from dispatch.models.state import ThreadState
+from dispatch.models.state import Lane, ThreadState
 from dispatch.models.threads import Thread, ThreadStatus
-from dispatch.operations import project
+from dispatch.operations import delegations, project
 from dispatch.operations.record import Record
 from dispatch.stores.postgres import engine, threads
 from dispatch.streams import entries, lanes
@@ -72,7 +72,12 @@ async def look_at(record: Record, ref: LaneRef) -> lanes.Verdict:
             dead_after_seconds=record.settings.worker_dead_seconds,
         ):
             dead_run = run_id
-    return await lanes.expire(record.scripts, ref, settings=record.settings, dead_run=dead_run)
+    found = await lanes.expire(record.scripts, ref, settings=record.settings, dead_run=dead_run)
+    if found == "delegating":
+        state = await _state(record, ref.thread_id)
+        for dispatch_id in state.lanes.get(str(ref.lane), Lane()).queue[:1]:
+            await delegations.look_at(record, ref.thread_id, dispatch_id)
+    return found
 
 
 async def _row(record: Record, thread_id: ThreadId) -> Thread:

@@ -17,6 +17,8 @@ from dispatch.payloads.signals import (
     CancelRequested,
     Checkpoint,
     Completed,
+    Delegated,
+    DelegationEnded,
     EntryWritten,
     Failed,
     FellThrough,
@@ -82,6 +84,8 @@ SignalPayload: TypeAlias = (
     | PermissionGranted
     | PermissionDenied
     | PermissionExpired
+    | Delegated
+    | DelegationEnded
     | Retrying
     | CancelRequested
     | Completed
@@ -145,8 +149,8 @@ KNOWN_TYPES: Final = frozenset(
         StreamRollback, SessionOrphaned, EntryWritten, HouseAgentCreated, HouseAgentDeleted,
         HouseRenamed, Queued, Started, Heartbeat, Released, RunLost, Checkpoint, Steered,
         FellThrough, RolledBack, HopLimit, NoProgress, Waiting, Resumed, PermissionRequested,
-        PermissionGranted, PermissionDenied, PermissionExpired, Retrying, CancelRequested,
-        Completed, Failed, Cancelled,
+        PermissionGranted, PermissionDenied, PermissionExpired, Delegated,
+        DelegationEnded, Retrying, CancelRequested, Completed, Failed, Cancelled,
     )
 )  # fmt: skip
 

@@ -13,6 +13,14 @@ class Author(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     name: str | None = None
 
 
+class Delegator(msgspec.Struct, frozen=True, rename="camel"):
+    """The tool call for which an entry is a task; its turn waits for what comes of it."""
+
+    thread_id: str
+    dispatch_id: str
+    tool_call_id: str
+
+
 class Chat(
     msgspec.Struct,
     frozen=True,
@@ -36,3 +44,5 @@ class Chat(
     """The `pi.assistant` entry whose words these are: an answer that asks other agents."""
     trace_id: str | None = None
     """The workflow that its poster says it belongs to."""
+    delegated_by: Delegator | None = None
+    """Set where an agent gives this to another as a task."""

@@ -14,6 +14,7 @@ from dispatch.payloads.usage import TokenUsage
 
 AskKind = Literal["permission", "output"]
 AskDefault = Literal["deny", "grant"]
+DelegationEnd = Literal["completed", "failed", "cancelled", "expired"]
 
 
 class Signal(
@@ -284,6 +285,36 @@ class PermissionExpired(Signal, frozen=True, tag="signal.permission.expired"):
     permission_id: str
     dispatch_id: str
     default: AskDefault
+
+
+class Delegated(Signal, frozen=True, tag="signal.dispatch.delegated"):
+    """A tool call of the turn gave a task to an agent, who works at it in a thread below."""
+
+    delegation_id: str
+    """`<that thread>/<the dispatch there>`."""
+    dispatch_id: str
+    agent_id: str
+    """Who took the task."""
+    tool_call_id: str
+    thread_id: str
+    deadline: int
+    """Unix milliseconds; then it is given up."""
+
+
+class DelegationEnded(Signal, frozen=True, tag="signal.dispatch.delegation_ended"):
+    """What came of a task; the call that gave it has this as its result."""
+
+    delegation_id: str
+    dispatch_id: str
+    status: DelegationEnd
+    """`expired`: its time was over before it ended."""
+    text: str = ""
+    """The last words of whoever took it."""
+    reason: str | None = None
+    message: str | None = None
+    """Why it failed or was cancelled."""
+    usage: TokenUsage | None = None
+    """What its turn used, all that it delegated itself included."""
 
 
 class Retrying(Signal, frozen=True, tag="signal.dispatch.retrying"):

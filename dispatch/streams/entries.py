@@ -11,6 +11,7 @@ from dispatch import payloads
 from dispatch.errors import Gone, NotFound
 from dispatch.ids import (
     BEGINNING,
+    DispatchId,
     EntryId,
     RunId,
     ThreadId,
@@ -131,6 +132,20 @@ async def status(
     if is_open is not None:
         return "open"
     return "deleted" if deleted is not None else "missing"
+
+
+async def dispatch_status(
+    connection: Connection, thread_id: ThreadId, dispatch_id: DispatchId
+) -> Literal["open", "ended", "deleted", "missing"]:
+    """Tell whether a dispatch that was born has ended, or if its stream is not there."""
+    found = await connection.call(
+        "HMGET", keys.state(thread_id), f"dispatch:{dispatch_id}", "open", "deleted"
+    )
+    if found[0] is not None:
+        return "open"
+    if found[1] is not None:
+        return "ended"
+    return "deleted" if found[2] is not None else "missing"
 
 
 async def require_open(connection: Connection, thread_id: ThreadId) -> None:

@@ -21,6 +21,7 @@ Verdict = Literal[
     "stopping",
     "hint",
     "wait",
+    "delegating",
     "none",
     "lost",
     "failed",

@@ -27,7 +27,13 @@ from dispatch.models.state import Ask
 from dispatch.payloads import usage as usages
 from dispatch.payloads.content import open_calls
 from dispatch.payloads.llm import Assistant, ToolResult
-from dispatch.payloads.signals import Checkpoint, Completed, Failed, PermissionRequested
+from dispatch.payloads.signals import (
+    Checkpoint,
+    Completed,
+    Delegated,
+    Failed,
+    PermissionRequested,
+)
 from dispatch.payloads.signals import Terminal as TerminalPayload
 from dispatch.payloads.usage import TokenUsage
 from dispatch.streams import keys
@@ -234,16 +240,16 @@ async def release(
 async def ask(
     scripts: Scripts,
     fence: Fence,
-    question: PermissionRequested,
+    question: PermissionRequested | Delegated,
     *,
     n: int,
     wait_seconds: float,
 ) -> Written:
-    """Ask people, or a program of theirs, to answer; `question.deadline` is set by the record.
+    """Ask people, a program of theirs, or another agent; the record sets the deadline.
 
     Raises: Fenced (stop the run).
     """
-    told = msgspec.to_builtins(question)
+    told, ask = msgspec.to_builtins(question), _ask_of(question)
     rest = {name: told[name] for name in told if name not in {"type", "deadline"}}
     answer = await scripts.run(
         "ask",
@@ -251,41 +257,56 @@ async def ask(
         str(fence.lane),
         fence.text,
         n,
-        question.permission_id,
-        question.kind,
+        ask.id,
+        ask.kind,
         int(wait_seconds * 1000),
-        question.default,
-        quote(question.tool_call_id, safe=""),
+        ask.default,
+        quote(ask.call_id, safe=""),
+        payloads.type_of(question),
         b"," + msgspec.json.encode(rest)[1:],
     )
     return _written(fence, answer)
 
 
-async def find_ask(connection: Connection, fence: Fence, permission_id: str) -> Ask | None:
-    """Return an open question of a run's dispatch; None: it was answered, or it ended."""
-    name = f"asks:{fence.dispatch_id}"
-    text = await connection.call("HGET", keys.state(fence.thread_id), name)
-    found = state.asks_of(text.decode()) if text is not None else ()
-    return next((ask for ask in found if ask.id == permission_id), None)
+def _ask_of(question: PermissionRequested | Delegated) -> Ask:
+    if isinstance(question, Delegated):
+        return Ask(question.delegation_id, "delegation", 0, "deny", question.tool_call_id)
+    return Ask(
+        question.permission_id, question.kind, 0, question.default, question.tool_call_id
+    )
+
+
+async def list_asks(
+    connection: Connection, thread_id: ThreadId, dispatch_id: DispatchId
+) -> tuple[Ask, ...]:
+    """Return what a dispatch waits for; nothing, if all was answered or it has ended."""
+    text = await connection.call("HGET", keys.state(thread_id), f"asks:{dispatch_id}")
+    return state.asks_of(text.decode()) if text is not None else ()
 
 
 async def wait(
-    scripts: Scripts, fence: Fence, *, worker_id: WorkerId
-) -> Literal["waiting", "answered", "cancelling"]:
+    scripts: Scripts, fence: Fence, *, worker_id: WorkerId, redeliver_after_seconds: float
+) -> Literal["waiting", "answered", "effects", "cancelling"]:
     """Give the dispatch back until what it asked is answered; no attempt is counted.
 
-    Returns: `answered`: nothing is open any more, so it stays ours; `cancelling`: it was asked
-        to end.
+    Returns: `answered`: nothing is open any more, so it stays ours; `effects`: something
+        visible was done that may not happen twice; `cancelling`: it was asked to end.
     Raises: Fenced.
     """
     answer = await scripts.run(
-        "wait", _keys(fence.thread_id, worker_id), str(fence.lane), fence.text
+        "wait",
+        _keys(fence.thread_id, worker_id),
+        str(fence.lane),
+        fence.text,
+        int(redeliver_after_seconds * 1000),
     )
     match answer[0].decode():
         case "OK":
             return "waiting"
         case "ANSWERED":
             return "answered"
+        case "EFFECTS":
+            return "effects"
         case "CANCELLING":
             return "cancelling"
         case word:

@@ -18,11 +18,16 @@ from dispatch.models.houses import WhenBusy
 from dispatch.models.threads import ThreadStatus
 from dispatch.payloads.chat import Author, Chat
 from dispatch.payloads.policy import DispatchPolicy
-from dispatch.payloads.signals import PermissionDenied, PermissionExpired, PermissionGranted
+from dispatch.payloads.signals import (
+    DelegationEnded,
+    PermissionDenied,
+    PermissionExpired,
+    PermissionGranted,
+)
 from dispatch.streams import keys
 from dispatch.streams.scripts import Scripts
 
-Answer: TypeAlias = PermissionGranted | PermissionDenied | PermissionExpired
+Answer: TypeAlias = PermissionGranted | PermissionDenied | PermissionExpired | DelegationEnded
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -206,13 +211,17 @@ async def answer(
     Returns: the lane whose agent can go on now and wants a hint; `answered`: its run is under
         way, or other questions are open; `early`; `none`: it was answered, or its turn is over.
     """
+    if isinstance(told, DelegationEnded):
+        ask_id, is_over = told.delegation_id, told.status == "expired"
+    else:
+        ask_id, is_over = told.permission_id, isinstance(told, PermissionExpired)
     found = await scripts.run(
         "answer",
         [*_thread_keys(thread_id), keys.DUE],
         told.dispatch_id,
-        told.permission_id,
+        ask_id,
         payloads.encode(told),
-        "over" if isinstance(told, PermissionExpired) else "",
+        "over" if is_over else "",
         int(redeliver_after_seconds * 1000),
     )
     match _word(found):

@@ -4,17 +4,21 @@ import asyncio
 import dataclasses
 import time
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from dispatch.ids import AgentId, ThreadId
 from dispatch.models.history import INTERRUPTED
 from dispatch.operations import dispatches, permissions
 from dispatch.payloads import llm
-from dispatch.payloads.signals import Cancelled, Completed, Failed, Started
+from dispatch.payloads.signals import Cancelled, Completed, Delegated, Failed, Started
 from dispatch.payloads.usage import TokenUsage
+from dispatch.streams.lanes import LaneRef
 from tests.agents.doubles import CONTEXT, EXACT_TEXT, OWN_TOOL, RESUMING, STEERING
 from tests.agents.model import Call, Said, breaks, calls, says
 from tests.agents.stage import LIMIT_SECONDS, Stage, a_stage
+from workers import turn
 from workers.agents import registry, telling
 
 COMPLETED = "signal.dispatch.completed"
@@ -22,6 +26,10 @@ COMPLETED = "signal.dispatch.completed"
 
 def run_command(command: str, *, call_id: str = "call-1") -> Call:
     return Call(call_id, "run_command", {"command": command})
+
+
+def task(words: str, *, call_id: str) -> Call:
+    return Call(call_id, "delegate_task", {"agent": "demo", "task": f"say: {words}"})
 
 
 def book(thing: str, *, call_id: str = "call-1") -> Call:
@@ -327,6 +335,44 @@ async def test_the_model_reads_of_a_call_under_way_that_it_was_interrupted(
     assert told == ["I will.", INTERRUPTED]
     assert len(await stage.of(llm.ToolResult)) == 1
     assert await stage.answers() == ["I will.", "Done."]
+
+
+@pytest.mark.parametrize("grace_seconds", [0.0, 30.0])
+async def test_tasks_of_one_message_come_back_as_its_results(
+    casa, double, model, needs, grace_seconds: float
+) -> None:
+    """In the run that gave them, or in one that goes on when both have ended."""
+    needs(CONTEXT, RESUMING)
+    if double.runner == "python" and not grace_seconds:
+        pytest.skip("it announces its calls one after the other, and forgets the others")
+    stage = await a_stage(
+        casa,
+        dataclasses.replace(double, config={**double.config, "tools": ["delegate_task"]}),
+        model,
+    )
+    casa.record.settings = casa.record.settings.model_copy(
+        update={"permission_grace_seconds": grace_seconds}
+    )
+    model.script(calls(task("red", call_id="1"), task("blue", call_id="2")), says("Both."))
+    await stage.post("go")
+    async with stage.working(), asyncio.timeout(LIMIT_SECONDS):
+        done: set[str] = set()
+        while len(done) < 2:  # one after the other, where a runner makes its calls so
+            for each in await stage.of(Delegated):
+                if each.thread_id not in done:
+                    done.add(each.thread_id)
+                    ref = LaneRef(ThreadId(UUID(each.thread_id)), AgentId(UUID(each.agent_id)))
+                    await turn.run_lane(casa.record, stage.heartbeats, ref)
+            await asyncio.sleep(0.02)
+    results = await stage.of(llm.ToolResult)
+    assert sorted(each.message["content"][0]["text"] for each in results) == ["blue", "red"]
+    assert await stage.answers() == ["Both."]
+    ending = await stage.ending()
+    assert ending.usage is not None
+    used = [each.message["usage"]["totalTokens"] for each in await stage.of(llm.Assistant)]
+    tasks = [each.usage.total_tokens for each in results]
+    assert ending.usage.total_tokens == sum(used) + sum(tasks)
+    assert min(tasks) > 0
 
 
 async def test_a_call_that_waits_for_a_yes_is_made_once_by_the_run_that_has_it(

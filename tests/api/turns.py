@@ -59,7 +59,9 @@ class Turn:
         return question.permission_id
 
     async def wait(self) -> str:
-        return await runs.wait(self.record.scripts, self.fence, worker_id=WORKER)
+        return await runs.wait(
+            self.record.scripts, self.fence, worker_id=WORKER, redeliver_after_seconds=5.0
+        )
 
     async def take(self, step: int) -> int:
         """Take in what was posted to steer the turn; tell how many entries that were."""

@@ -1,5 +1,6 @@
 """An agent whose orders are the words of the entry it answers, one step after the other."""
 
+import asyncio
 import re
 from typing import Final, Protocol
 
@@ -39,6 +40,8 @@ async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
                 await hands.emit(said, checkpoint={"done": number + 1})
             case "permit":
                 await _permitted(number, request, hands)
+            case "delegate":
+                await _delegated(number, request, hands)
             case "steer":
                 for text in await hands.take_steering(number):
                     await _obey(text, f"{name}s", request, hands)
@@ -76,14 +79,35 @@ async def _obey(word: str, name: str, request: TurnRequest, hands: Hands) -> Non
             raise AssertionError(word)
 
 
+async def _delegated(number: int, request: TurnRequest, hands: Hands) -> None:
+    """Give two tasks side by side, once in all attempts."""
+    calls = [
+        ToolCall(
+            id=f"{request.dispatch_id}:delegate {handle}",
+            name="delegate_task",
+            arguments={"agent": handle, "task": "say"},
+        )
+        for handle in ("one", "two")
+    ]
+    await _announced(number, request, hands, *calls)
+    await asyncio.gather(*map(hands.call_tool, calls))
+
+
+async def _announced(number: int, request: TurnRequest, hands: Hands, *calls: ToolCall) -> None:
+    found = await hands.history()
+    if any(calls[0].id in str(each.message) for each in found):
+        return
+    content = [{"type": "toolCall", "id": call.id, "name": call.name} for call in calls]
+    name = f"{request.run_id}:calls"
+    message = {"role": "assistant", "content": content}
+    said = Assistant(message_id=name, turn_index=0, message=message)
+    await hands.emit(said, checkpoint={"done": number})
+
+
 async def _permitted(number: int, request: TurnRequest, hands: Hands) -> None:
     """Call a tool that must be asked for, once in all attempts."""
     call = ToolCall(id=f"{request.dispatch_id}:permit", name="act", arguments={})
-    found = await hands.history()
-    if not any(call.id in str(each.message) for each in found):
-        content = {"type": "toolCall", "id": call.id, "name": call.name}
-        announced = _message(f"{request.run_id}:permit", content)
-        await hands.emit(announced, checkpoint={"done": number})
+    await _announced(number, request, hands, call)
 
     async def act(_call: ToolCall, _on_output: OnOutput) -> ToolAnswer:
         return ToolAnswer(text="done")

@@ -139,6 +139,15 @@ MUTANTS: Final = {
     "tell_a_limit_again": Mutant(
         "agents that ask agents", distinct, _script("signal", "if known then", "if false then")
     ),
+    "lose_a_tasks_end_with_a_run": Mutant(
+        "turn that gives tasks",
+        distinct,
+        _script(
+            "expire",
+            "for _, call in ipairs(answered) do asked[call] = true end",
+            "",
+        ),
+    ),
     "let_rows_go_back": Mutant("one turn after the other", paused, _rows_go_back),
     "ring_no_lost_hint_again": Mutant("turn", distinct, _no_hint_is_rung_again),
 }

@@ -6,6 +6,7 @@ The stage for stories: who may act, in which process, and what happens when it d
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any, Final
 
@@ -195,6 +196,11 @@ class Play:
         while self.world.doors.broker.hints:
             await self._live("worker", self._work)
 
+    async def one_turn(self) -> None:
+        """Let a worker take one hint; those that come meanwhile are lost."""
+        await self._live("worker", partial(self._work, most=1))
+        self.world.doors.broker.hints.clear()
+
     async def worker_to_gate(self) -> Life | None:
         """Start a worker; returns it when its agent stands at the gate, None if none did."""
         life = self._new_life("worker")
@@ -344,7 +350,7 @@ class Play:
             if error is not None and not isinstance(error, ArbeError):
                 raise error
 
-    async def _work(self, record: Record) -> None:
+    async def _work(self, record: Record, *, most: int = 1000) -> None:
         """Be a worker process: beat, take the hints, run them, leave."""
         life = Life.acting()
         heartbeats = Heartbeats(
@@ -353,7 +359,8 @@ class Play:
         life.heartbeats = heartbeats
         await heartbeats._beat()
         hints = self.world.doors.broker.hints
-        while hints and not heartbeats.draining:
+        while hints and most and not heartbeats.draining:
+            most -= 1
             hint = await life.cross("broker get", _popper(hints))
             if hint is not None:
                 ref = LaneRef(hint.thread_id, hint.lane)

@@ -28,7 +28,10 @@ _THREADS_AT_ONCE: Final = 50
 _AGENTS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     ("one", {}),
     ("two", {"maxAttempts": 2, "maxAgentHops": 0}),
-    ("three", {"repeatable": True, "permissions": {"act": "ask"}}),
+    (
+        "three",
+        {"repeatable": True, "permissions": {"act": "ask"}, "tools": ["delegate_task"]},
+    ),
 )
 _MAKE_THREADS: Final = (
     """insert into threads (id, house_id, parent_agent_id, status)
@@ -146,6 +149,7 @@ def _settings(database_url: str, stream_url: str) -> Settings:
         chunk_seconds=0.0,
         drain_seconds=0.0,
         permission_grace_seconds=0.0,
+        delegation_seconds=600.0,
         log_level="ERROR",
     )
 

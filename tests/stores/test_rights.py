@@ -6,18 +6,21 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from dispatch import ids
-from dispatch.errors import Forbidden
+from dispatch.errors import Forbidden, NotFound
 from dispatch.ids import CancellationId, DispatchId
+from dispatch.models import delegations as models
 from dispatch.models.cancellations import NewCancellation
+from dispatch.models.delegations import NewTask
 from dispatch.models.houses import Member
 from dispatch.models.threads import NewThread
-from dispatch.stores.postgres import cancellations, engine, threads
+from dispatch.stores.postgres import cancellations, delegations, engine, threads
 from dispatch.stores.postgres.tables import metadata
 from tests.stores.factories import Home, new_digest
 
@@ -369,6 +372,64 @@ async def test_a_worker_forgets_what_is_owed_only_when_it_is_done(
         assert await attempt(conn, "delete", table, row, home, "worker") == 0
         await attempt(conn, "update", table, row, home, "worker")
         assert await attempt(conn, "delete", table, row, home, "worker") == 1
+
+
+def task(home: Home, **changes: Any) -> NewTask:
+    new = NewTask(
+        house_id=home.house.id,
+        parent_thread_id=home.thread.id,
+        parent_dispatch_id=DispatchId("000000000000001_0000000001.0"),
+        parent_call_id="call",
+        name="task",
+    )
+    return msgspec.structs.replace(new, **changes)
+
+
+async def test_a_worker_makes_threads_for_calls_and_no_others(
+    home: Home, elsewhere: Home, worker: AsyncEngine
+) -> None:
+    async with engine.as_worker(worker) as conn:
+        made = await delegations.insert(conn, new=task(home))
+        again = await delegations.insert(conn, new=task(home, name="other"))
+    assert (made.status, made.name, again) == ("idle", "task", made)
+    with pytest.raises(NotFound):
+        async with engine.as_worker(worker) as conn:
+            await delegations.insert(
+                conn, new=task(home, house_id=elsewhere.house.id, parent_call_id="x")
+            )
+    it = metadata.tables["threads"]
+    row = {"id": ids.uuid7(), "house_id": home.house.id, "tags": [], "config": {}}
+    below = {"parent_thread_id": home.thread.id, "parent_dispatch_id": made.parent_dispatch_id}
+    for refused in (
+        {"status": "open"},
+        {"status": "idle", **below},
+        {"status": "running", "parent_call_id": "other", **below},
+        {"status": "idle", "parent_call_id": "other", "key": "k", **below},
+    ):
+        with pytest.raises(Forbidden):
+            async with engine.as_worker(worker) as conn:
+                await conn.execute(sa.insert(it).values({**row, **refused}))
+
+
+async def test_a_member_makes_no_thread_that_looks_like_a_task(home: Home) -> None:
+    with pytest.raises(Forbidden):
+        async with home.as_owner() as conn:
+            await delegations.insert(conn, new=task(home))
+
+
+async def test_a_worker_cancels_whole_threads_only_if_they_are_tasks(
+    home: Home, worker: AsyncEngine
+) -> None:
+    async with engine.as_worker(worker) as conn:
+        made = await delegations.insert(conn, new=task(home))
+        asked = models.cancellation(made.id, home.house.id, before_ms=1)
+        for _ in range(2):
+            await delegations.cancel(conn, asked=[asked])
+        assert (await cancellations.get(conn, cancellation_id=asked.id)).thread_id == made.id
+    other = models.cancellation(home.thread.id, home.house.id, before_ms=1)
+    with pytest.raises(Forbidden):
+        async with engine.as_worker(worker) as conn:
+            await delegations.cancel(conn, asked=[other])
 
 
 async def test_a_member_cancels_a_thread_in_its_own_name_only(home: Home) -> None:

@@ -1,7 +1,7 @@
 """Short lives that chance finds seldom: the straight way to what a guard prevents."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from dispatch.streams.threads import Terms
 from tests.streams.lives import Holder, Known
@@ -93,7 +93,7 @@ def _mute(minutes: int) -> Directed:
     return lambda life, known: life.agent_is_mute(known, 0, ["mute"] * minutes)
 
 
-def _asks(asks: list[int], *then: str | int, **how: bool) -> Directed:
+def _asks(asks: list[int], *then: str | int, **how: Any) -> Directed:
     return lambda life, known: life.turn_asks(known, 0, asks, then=then, **how)
 
 
@@ -151,6 +151,10 @@ LIVES: Final[dict[str, Directed]] = {
     "expire_questions_early": _asks([20], "expire"),
     "wait_though_answered": _asks([20], "grant", "wait", leaves=False),
     "wait_burns_an_attempt": _asks([20], "grant", "claim"),
+    "lose_what_was_answered": _asks([300], "grant", "release", leaves=False),
+    "wait_after_effects": _asks([20], "grant", "claim", policy=POLITE),
+    "wait_for_a_thread_unseen": _asks([300]),
+    "look_at_a_task_never_again": _asks([300], 50, "expire"),
     "wait_undoes_a_cancel": _asks([20], cancelled=True),
     "wait_with_open_calls": _asks([20]),
     "interrupt_lets_who_waits_go_on": _asks([20], "interrupt"),

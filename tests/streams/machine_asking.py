@@ -8,7 +8,12 @@ from hypothesis.stateful import Bundle, multiple, rule
 
 from dispatch.errors import Fenced
 from dispatch.ids import DispatchId
-from dispatch.payloads.signals import PermissionDenied, PermissionExpired, PermissionGranted
+from dispatch.payloads.signals import (
+    DelegationEnded,
+    PermissionDenied,
+    PermissionExpired,
+    PermissionGranted,
+)
 from dispatch.streams.threads import Terms
 from tests.streams import oracle
 from tests.streams.lives import LANES, Holder, Known, holders, known_threads
@@ -24,11 +29,14 @@ class Asked:
     known: Known
     dispatch_id: DispatchId
     ask_id: str
+    is_delegation: bool
 
 
 questions = Bundle("questions")
 CALL_IDS: Final = st.sampled_from(["1", 'ä "2" %,'])
-SECONDS: Final = st.sampled_from([20, 55])
+SECONDS: Final = st.sampled_from([20, 55, 300])
+"""The longest is for tasks: whoever waits for another thread is looked at meanwhile."""
+LATER: Final = ["grant", "deny", "over", "again", "expire", "claim", "wait", "release"]
 TAKERS: Final = tuple(oracle.TAKE_PLACE)
 WORDS: Final = st.sampled_from(["grant", "deny", "over"])
 
@@ -44,10 +52,11 @@ class Asking(Keepers):
         """Ask with the next sequence; the answer to that gets lost, so it is asked again."""
         self.touch(holder.known)
         fence, n = holder.fence, holder.n + 1
+        kind = "delegation" if seconds == 300 else "permission"
         try:
-            ask_id = self.play(self.scene.ask(fence, n, call_id, seconds=seconds))
+            ask_id = self.play(self.scene.ask(fence, n, call_id, seconds=seconds, kind=kind))
             is_new = self.scene.scripts.word == "OK"
-            self.play(self.scene.ask(fence, n, call_id, seconds=seconds))
+            self.play(self.scene.ask(fence, n, call_id, seconds=seconds, kind=kind))
         except Fenced:
             self.refused(holder)
             return multiple()
@@ -58,20 +67,17 @@ class Asking(Keepers):
         holder.n = n
         holder.last_id = self.look(holder.known)[-1].id
         holder.known.acknowledged.add(holder.last_id)
-        return Asked(holder.known, fence.dispatch_id, ask_id)
+        return Asked(holder.known, fence.dispatch_id, ask_id, kind == "delegation")
 
     @rule(holder=holders)
     def wait(self, holder: Holder) -> None:
         self.leave(holder)
 
     def leave(self, holder: Holder) -> None:
-        """Wait without a worker, if another run may go on; against the oracle."""
+        """Wait without a worker, against the oracle."""
         known, fence = holder.known, holder.fence
         self.touch(known)
         before = self.look(known)
-        state, _ = self.since(known, before)
-        if not oracle.may_leave(state, str(fence.lane), fence.text):
-            return
         try:
             word = self.play(self.scene.wait(fence))
         except Fenced:
@@ -111,23 +117,30 @@ class Asking(Keepers):
         lane=LANES,
         asks=st.lists(SECONDS, min_size=1, max_size=3),
         leaves=st.sampled_from([True, True, False]),
+        policy=st.sampled_from([POLICIES[0], POLICIES[1], POLICIES[1]]),
         cancelled=st.sampled_from([False, False, False, True]),
         then=st.lists(
-            st.sampled_from(
-                ["grant", "deny", "over", "again", "expire", "claim", "wait", *TAKERS, 25]
-            ),
+            st.sampled_from([*LATER, *TAKERS, 25]),
             max_size=6,
         ),
     )
-    def a_turn_asks(self, known, lane, asks, leaves: bool, cancelled: bool, then):
+    def a_turn_asks(self, known, lane, asks, then, **how):
         """A turn asks, waits for the answers, and then comes what may."""
-        return self.turn_asks(known, lane, asks, leaves=leaves, cancelled=cancelled, then=then)
+        return self.turn_asks(known, lane, asks, then=then, **how)
 
     def turn_asks(
-        self, known: Known, lane: int, asks, *, leaves=True, cancelled=False, then=()
+        self,
+        known: Known,
+        lane: int,
+        asks,
+        *,
+        policy=POLICIES[1],
+        leaves=True,
+        cancelled=False,
+        then=(),
     ):
         known = self.living(known)
-        holder = self.hold(known, self.lane(lane), policy=POLICIES[1])
+        holder = self.hold(known, self.lane(lane), policy=policy)
         if not isinstance(holder, Holder):
             return multiple()
         self.write(holder, [CALLS])
@@ -145,7 +158,7 @@ class Asking(Keepers):
         """Args: put: what was asked. left: what of it nobody has answered here yet."""
         if isinstance(word, int):
             self.scene.clock.advance(word)
-        elif word in {"expire", "claim", "wait"}:
+        elif word in {"expire", "claim", "wait", "release"}:
             return self._somebody_does(holder, word)
         elif word in TAKERS:
             terms = Terms(when_busy=word)
@@ -164,6 +177,8 @@ class Asking(Keepers):
             self.look_at(known, agent_id)
         elif word == "wait":
             self.leave(holder)
+        elif word == "release":
+            self.holder_does(holder, "release")
         else:
             newer = self.take_first(known, agent_id)
             holder = newer if isinstance(newer, Holder) else holder
@@ -171,6 +186,11 @@ class Asking(Keepers):
 
 
 def _told(asked: Asked, word: str):
+    if asked.is_delegation:
+        status = {"grant": "completed", "deny": "failed"}.get(word, "expired")
+        return DelegationEnded(
+            delegation_id=asked.ask_id, dispatch_id=asked.dispatch_id, status=status
+        )
     place = {"permission_id": asked.ask_id, "dispatch_id": asked.dispatch_id}
     match word:
         case "grant":

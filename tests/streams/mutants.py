@@ -170,6 +170,26 @@ SCRIPTS: Final[dict[str, Mutant]] = {
         "if #asks == 0 then return {'ANSWERED'} end",
         "if #asks == 0 then asks[1] = {deadline = now_ms() + 1} end",
     ),
+    "lose_what_was_answered": (
+        "release",
+        "for _, call in ipairs(answered) do asked[call] = true end",
+        "",
+    ),
+    "wait_after_effects": (
+        "wait",
+        "if found[5] and not limits_of(record).repeatable then return {'EFFECTS'} end",
+        "",
+    ),
+    "wait_for_a_thread_unseen": (
+        "wait",
+        "next_look(asks, now_ms() + ARGV[3])",
+        "next_look(asks, math.huge)",
+    ),
+    "look_at_a_task_never_again": (
+        "expire",
+        "next_look(asks, later(now - tonumber(found[4])))",
+        "next_look(asks, math.huge)",
+    ),
     "wait_burns_an_attempt": ("wait", "record.attempt = record.attempt - 1", ""),
     "wait_undoes_a_cancel": ("wait", "if found[2] then return {'CANCELLING'} end", ""),
     "wait_with_open_calls": (

@@ -80,7 +80,9 @@ def verdict(
         return "none"
     head = state.dispatches[lane.queue[0]]
     if head.asks:
-        return "wait" if any(now_ms < ask.deadline_ms for ask in head.asks) else "hint"
+        left = [ask.kind for ask in head.asks if now_ms < ask.deadline_ms]
+        waits = "delegating" if "delegation" in left else "wait"
+        return waits if left else "hint"
     not_before_ms = head.not_before_ms
     if now_ms < not_before_ms:
         return "wait"
@@ -96,14 +98,6 @@ def deliveries(state: ThreadState, lane_id: str, target: DispatchId) -> list[Dis
     return list(lane.steering(target))
 
 
-def may_leave(state: ThreadState, lane_id: str, fence: str) -> bool:
-    """Tell whether a worker would let a turn wait: nothing that was seen is done again."""
-    run = state.lanes.get(lane_id, Lane()).run
-    if run is None or run.fence != fence:
-        return True  # it does not know that it is over
-    return state.dispatches[run.dispatch_id].policy.repeatable or not run.effects
-
-
 def leaving(state: ThreadState, lane_id: str, fence: str) -> str:
     """Tell what `wait` answers."""
     run = state.lanes.get(lane_id, Lane()).run
@@ -111,7 +105,10 @@ def leaving(state: ThreadState, lane_id: str, fence: str) -> str:
         return "fenced"
     if run.cancel_deadline_ms is not None:
         return "cancelling"
-    return "waiting" if state.dispatches[run.dispatch_id].asks else "answered"
+    dispatch = state.dispatches[run.dispatch_id]
+    if not dispatch.asks:
+        return "answered"
+    return "effects" if run.effects and not dispatch.policy.repeatable else "waiting"
 
 
 def answering(

@@ -9,7 +9,6 @@ from typing import Final
 
 from dispatch import payloads
 from dispatch.ids import milliseconds_of
-from dispatch.models.permissions import Answer
 from dispatch.payloads import usage as usages
 from dispatch.payloads.chat import Chat
 from dispatch.payloads.content import open_calls
@@ -19,6 +18,8 @@ from dispatch.payloads.signals import (
     CancelRequested,
     Checkpoint,
     Completed,
+    Delegated,
+    DelegationEnded,
     EntryWritten,
     Failed,
     FellThrough,
@@ -39,6 +40,7 @@ from dispatch.payloads.signals import (
     Terminal,
     Waiting,
 )
+from dispatch.streams.threads import Answer
 from tests.streams.scene import Read
 from tests.streams.turns import Books, Lane, Run, Turn
 
@@ -165,11 +167,13 @@ class Witness(Books):
         if entry.writer is not None:
             dispatch_id = self.runs[entry.writer.rpartition(":")[0]].dispatch_id
             self.turns[dispatch_id].calls.discard(result.tool_call_id)
+            self.turns[dispatch_id].answered.discard(result.tool_call_id)
             return
         turn = self.turns[result.dispatch_id or ""]
         assert result.is_error, "the record answers a call only to say that nobody did"
         assert result.tool_call_id in turn.calls, "a call is answered once"
         turn.calls.remove(result.tool_call_id)
+        turn.forgotten = turn.forgotten or result.tool_call_id in turn.answered
 
     @_say.register
     def _started(self, started: Started, entry: Read) -> None:
@@ -236,24 +240,28 @@ class Witness(Books):
 
     # --- questions ---------------------------------------------------------------------------
 
-    @_say.register
-    def _asked(self, asked: PermissionRequested, entry: Read) -> None:
+    @_say.register(PermissionRequested | Delegated)
+    def _asked(self, asked: PermissionRequested | Delegated, entry: Read) -> None:
         run = self._by_holder((entry.writer or "").rpartition(":")[0], entry)
         turn = self.turns[asked.dispatch_id]
         assert run.dispatch_id == asked.dispatch_id, "a run asks for itself"
-        assert asked.permission_id not in turn.asks, "a question is asked once"
-        turn.asks[asked.permission_id] = asked
+        assert _ask_id(asked) not in turn.asks, "a question is asked once"
+        turn.asks[_ask_id(asked)] = asked
 
-    @_say.register(PermissionGranted | PermissionDenied | PermissionExpired)
+    @_say.register(PermissionGranted | PermissionDenied | PermissionExpired | DelegationEnded)
     def _answered(self, told: Answer, entry: Read) -> None:
         turn = self.turns[told.dispatch_id]
         assert told.dispatch_id not in self.ended, "what has ended is not answered"
-        assert told.permission_id in turn.asks, "a question has one answer"
-        asked = turn.asks.pop(told.permission_id)
-        if isinstance(told, PermissionExpired):
+        assert _ask_id(told) in turn.asks, "a question has one answer"
+        asked = turn.asks.pop(_ask_id(told))
+        is_delegation = isinstance(asked, Delegated)
+        if is_delegation or asked.kind == "output":
+            turn.answered.add(asked.tool_call_id)
+        assert is_delegation == isinstance(told, DelegationEnded), "it answers the question"
+        if _is_over(told):
             is_over = milliseconds_of(entry.id) >= asked.deadline
             assert is_over, "nobody's time to answer is cut short"
-            assert told.default == asked.default
+            assert is_delegation or told.default == asked.default
         run = self.lanes[turn.queued.agent_id].run
         if not turn.asks and (run is None or run.dispatch_id != told.dispatch_id):
             self.resuming = told.dispatch_id
@@ -361,3 +369,15 @@ class Witness(Books):
         self.rollbacks += 1
         self.falling = []
         self.rolling = [each for each in self.births if each not in self.ended]
+
+
+def _ask_id(said: PermissionRequested | Delegated | Answer) -> str:
+    if isinstance(said, Delegated | DelegationEnded):
+        return said.delegation_id
+    return said.permission_id
+
+
+def _is_over(told: Answer) -> bool:
+    if isinstance(told, DelegationEnded):
+        return told.status == "expired"
+    return isinstance(told, PermissionExpired)

@@ -17,7 +17,13 @@ from dispatch.payloads.chat import Author, Chat
 from dispatch.payloads.llm import Assistant, Chunk, ToolResult
 from dispatch.payloads.policy import DispatchPolicy
 from dispatch.payloads.signals import Cancelled as CancelledPayload
-from dispatch.payloads.signals import Completed, Failed, ThreadCreated
+from dispatch.payloads.signals import (
+    Completed,
+    Delegated,
+    Failed,
+    PermissionRequested,
+    ThreadCreated,
+)
 from dispatch.payloads.usage import Cost, TokenUsage
 from dispatch.streams import entries, keys, lanes, runs, threads
 from dispatch.streams.connection import Connection
@@ -179,7 +185,7 @@ class Scene:
     async def ask(self, fence: Fence, n: int, call_id: str = "1", **how: Any) -> str:
         """Args: how: seconds, default, kind. Returns: the question's id."""
         ask_id = f"{fence.dispatch_id}.{fence.run_id}.{n}"
-        question = payloads.signals.PermissionRequested(
+        question: PermissionRequested | Delegated = PermissionRequested(
             permission_id=ask_id,
             dispatch_id=fence.dispatch_id,
             agent_id=str(fence.lane),
@@ -190,13 +196,27 @@ class Scene:
             deadline=0,
             default=how.get("default", "deny"),
         )
+        if how.get("kind") == "delegation":
+            question = Delegated(
+                delegation_id=ask_id,
+                dispatch_id=fence.dispatch_id,
+                agent_id=str(fence.lane),
+                tool_call_id=call_id,
+                thread_id="below",
+                deadline=0,
+            )
         await runs.ask(
             self.scripts, fence, question, n=n, wait_seconds=how.get("seconds", 3600)
         )
         return ask_id
 
     async def wait(self, fence: Fence) -> str:
-        return await runs.wait(self.scripts, fence, worker_id=WORKER)
+        return await runs.wait(
+            self.scripts,
+            fence,
+            worker_id=WORKER,
+            redeliver_after_seconds=self.settings.redeliver_after_seconds,
+        )
 
     async def answer(self, thread_id: ThreadId, told: threads.Answer) -> str:
         return await threads.answer(

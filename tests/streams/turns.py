@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dispatch.ids import RunId
-from dispatch.payloads.signals import PermissionRequested, Queued, Started
+from dispatch.payloads.signals import Delegated, PermissionRequested, Queued, Started
 from dispatch.payloads.usage import UsageTotals
 from tests.streams.scene import Read
 
@@ -25,8 +25,12 @@ class Turn:
     checkpoint_id: str | None = None
     calls: set[str] = field(default_factory=set)
     """Tool calls that were announced and have no result yet."""
-    asks: dict[str, PermissionRequested] = field(default_factory=dict)
-    """Questions that have no answer yet."""
+    asks: dict[str, PermissionRequested | Delegated] = field(default_factory=dict)
+    """Questions and tasks that have no answer yet."""
+    answered: set[str] = field(default_factory=set)
+    """Calls whose results came from outside and are not written down yet."""
+    forgotten: bool = False
+    """True: one of those was called interrupted, as if nobody knew."""
     ends: str = ""
     """How its terminal must say that it ended; empty: nothing has been said."""
     spoiled: bool = False
@@ -119,7 +123,8 @@ class Books:
         assert run.dispatch_id == dispatch_id
         assert not run.deadline_ms, "a cancel is never undone"
         waiting = {each.tool_call_id for each in turn.asks.values()}
-        assert turn.calls <= waiting, UNPAIRED
+        assert turn.calls <= waiting | turn.answered, UNPAIRED
+        assert not turn.forgotten, "a result from outside is not lost with a run"
         self.lanes[turn.queued.agent_id].queue.insert(0, dispatch_id)
         return turn
 

@@ -4,7 +4,8 @@ An ordinary text is answered by quoting it. A text that begins with one of these
 order: `run: <command>` runs it in the thread's sandbox, `sleep: <seconds>` says so and waits,
 `mute: <seconds>` waits without a word, `fail: <text>` fails, `steps: <count> [<seconds>]` takes
 steps of so many seconds (1) each, with a checkpoint after each, and can be steered in between,
-`say: <text>` says just that, with escaped mentions made real: so it can be told whom to ask.
+`say: <text>` says just that, with escaped mentions made real: so it can be told whom to ask,
+`delegate: <handle> <task>` gives tasks, one a line, all at once (its config must allow that).
 Mentions in front are skipped, and escaped in what it quotes: an echo wakes nobody.
 """
 
@@ -26,9 +27,12 @@ MAX_WAIT_SECONDS: Final = 3600.0
 MAX_QUOTE_CHARACTERS: Final = 280
 """A long text must not make an answer that streams for minutes."""
 
+_TASK: Final = re.compile(r"^\s*(\S+)[ \t]+(\S.*)$", re.MULTILINE)
 _STEPS: Final = re.compile(r"(\d{1,4})(?:\s+(\d{1,3}(?:\.\d+)?))?")
 _MENTIONS: Final = re.compile(r"(?:@[a-z][a-z0-9_-]*[,:]?\s+)+")
-_ORDER: Final = re.compile(r"(run|say|sleep|mute|fail|steps):(.*)", re.DOTALL | re.IGNORECASE)
+_ORDER: Final = re.compile(
+    r"(run|say|sleep|mute|fail|steps|delegate):(.*)", re.DOTALL | re.IGNORECASE
+)
 
 
 async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
@@ -47,6 +51,8 @@ async def run(request: TurnRequest, hands: Hands) -> AgentOutcome:
     match word:
         case "run":
             await _run_command(transcript, hands, rest)
+        case "delegate":
+            await _delegate(transcript, hands, rest)
         case "say":
             await transcript.say(rest.replace("\\@", "@") or "What? Try: say: hello")
         case "fail":
@@ -124,14 +130,40 @@ async def _run_command(transcript: Transcript, hands: Hands, command: str) -> No
     await transcript.say(_report(answer.details))
 
 
+async def _delegate(transcript: Transcript, hands: Hands, rest: str) -> None:
+    """Give each line's task to whom it begins with; wait for all; say what they answered."""
+    tasks = _TASK.findall(rest)
+    if not tasks:
+        await transcript.say("Whom shall I give what? Try: delegate: coder say hello")
+        return
+    calls = _made(await hands.history())
+    for agent, task in tasks[len(calls) :]:
+        arguments = {"agent": agent, "task": task}
+        calls.append(await transcript.call_tool("delegate_task", arguments))
+    answers = await asyncio.gather(*(hands.call_tool(call) for call in calls))
+    for answer in answers:
+        transcript.read(answer.text, answer.usage)
+    told = (
+        f"{call.arguments['agent']}: {'✗ ' if answer.is_error else ''}{answer.text}"
+        for call, answer in zip(calls, answers, strict=True)
+    )
+    await transcript.say(mentions.escaped("\n".join(told)))
+
+
 def _begun(history: Sequence[HistoryMessage]) -> ToolCall | None:
     """Return the call that an earlier attempt of this turn made."""
-    if not history or not history[-1].own:
-        return None
-    last = next(each for each in reversed(history) if each.role == "assistant")
-    for call in tool_calls(last.message):
-        return ToolCall(id=call["id"], name=call["name"], arguments=call["arguments"])
-    return None
+    return next(iter(_made(history)), None)
+
+
+def _made(history: Sequence[HistoryMessage]) -> list[ToolCall]:
+    """Return the calls that earlier attempts of this turn made, in order."""
+    asked = [index for index, each in enumerate(history) if not each.own]
+    return [
+        ToolCall(id=call["id"], name=call["name"], arguments=call["arguments"])
+        for each in history[asked[-1] + 1 if asked else 0 :]
+        if each.role == "assistant"
+        for call in tool_calls(each.message)
+    ]
 
 
 def _report(details: Mapping[str, Any]) -> str:

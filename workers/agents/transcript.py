@@ -12,7 +12,7 @@ import msgspec
 from dispatch import clock
 from dispatch.payloads import llm
 from dispatch.payloads.usage import TokenUsage
-from workers.agents import Hands, ToolCall, TurnRequest
+from workers.agents import Hands, ToolCall, TurnRequest, telling
 
 WORD_SECONDS: Final = 0.005
 """Between words: a person sees them flow, yet several share one append (`chunk_seconds`)."""
@@ -69,9 +69,11 @@ class Transcript:
         await self._finish([content], words=words, stop_reason="toolUse", checkpoint=checkpoint)
         return ToolCall(id=call_id, name=name, arguments=arguments, turn_index=turn_index)
 
-    def read(self, text: str) -> None:
-        """Count a tool's answer as read by the next message."""
+    def read(self, text: str, usage: TokenUsage | None = None) -> None:
+        """Count a tool's answer as read by the next message, and what making it used."""
         self._unread_words += len(text.split())
+        if usage is not None:
+            self.usage = telling.plus(self.usage, usage)
 
     @property
     def _message_id(self) -> str:
@@ -104,11 +106,7 @@ class Transcript:
             ),
             checkpoint=checkpoint,
         )
-        self.usage = TokenUsage(
-            input=self.usage.input + used.input,
-            output=self.usage.output + used.output,
-            total_tokens=self.usage.total_tokens + used.total_tokens,
-        )
+        self.usage = telling.plus(self.usage, used)
         self._number += 1
         self._begun = ""
         self._unread_words = 0

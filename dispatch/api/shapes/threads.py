@@ -140,7 +140,7 @@ class CostAnswer(Answer):
 
 
 class UsageAnswer(Answer):
-    """Tokens all runs of the thread have used."""
+    """Tokens all runs of the thread have used, and the tasks that they gave."""
 
     model_config = shapes.example(**examples.USAGE)
 
@@ -164,6 +164,10 @@ class ThreadAnswer(Answer):
     parent_agent_id: str | None = None
     parent_dispatch_id: Annotated[
         str | None, Field(description="The parent thread's dispatch that it works for.")
+    ] = None
+    parent_call_id: Annotated[
+        str | None,
+        Field(description="The `delegate_task` call of that dispatch whose task it is."),
     ] = None
     name: str | None = None
     pinned_at: Milliseconds | None = None
@@ -209,6 +213,7 @@ def thread(row: Thread, state: LifecycleState | None = None) -> ThreadAnswer:
         parent_thread_id=_text(row.parent_thread_id),
         parent_agent_id=_text(row.parent_agent_id),
         parent_dispatch_id=row.parent_dispatch_id,
+        parent_call_id=row.parent_call_id,
         name=row.name,
         pinned_at=shapes.milliseconds(row.pinned_at),
         tags=row.tags,

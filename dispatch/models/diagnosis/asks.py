@@ -1,7 +1,8 @@
-"""What an open dispatch asks people, and how long they have. Pure."""
+"""What an open dispatch waits for, and how long that may take. Pure."""
 
 from typing import Final
 
+from dispatch.models.delegations import place_of
 from dispatch.models.diagnosis import Evidence, Said, Sight
 from dispatch.models.state import Ask, Dispatch
 
@@ -11,7 +12,7 @@ _GRACES: Final = 4
 
 def judge(dispatch: Dispatch, sight: Sight, *, is_held: bool) -> Said:
     """Judge a dispatch that waits for answers. Args: is_held: a worker holds it meanwhile."""
-    first = min(dispatch.asks, key=lambda ask: ask.deadline_ms)
+    first = min(dispatch.asks, key=lambda ask: (ask.kind == "delegation", ask.deadline_ms))
     late_seconds = sight.seconds_since(first.deadline_ms)
     if not is_held and late_seconds > _GRACES * sight.patience.redeliver_after_seconds:
         return Said(
@@ -22,11 +23,20 @@ def judge(dispatch: Dispatch, sight: Sight, *, is_held: bool) -> Said:
     count = len(dispatch.asks) - 1
     more = f" and asks {count} more" if count else ""
     where = "in its worker" if is_held else "and holds no worker"
+    left_seconds = sight.seconds_until(first.deadline_ms)
+    if first.kind == "delegation":
+        thread_id, _ = place_of(first.id)
+        return Said(
+            "waiting",
+            f"It waits for a task that it gave to another agent{more}, {where}; in "
+            f"{left_seconds} s it gives it up.",
+            f"See how that stands: arbe thread diagnose {thread_id}.",
+        )
     default = "granted" if first.default == "grant" else "denied"
     return Said(
         "waiting",
         f"It waits for {_wish(first, dispatch)}{more}, {where}; without an answer it is "
-        f"{default} in {sight.seconds_until(first.deadline_ms)} s.",
+        f"{default} in {left_seconds} s.",
         f"Answer it: {_command(first, sight)} (or deny).",
     )
 

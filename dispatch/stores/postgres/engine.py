@@ -24,6 +24,8 @@ Role = Literal["arbe_api", "arbe_worker"]
 
 Engine: TypeAlias = AsyncEngine
 """For those who hold one and need no SQLAlchemy."""
+Connection: TypeAlias = AsyncConnection
+"""Likewise."""
 
 _RECYCLE_SECONDS: Final = 1800
 """A connection older than this is replaced at its next use: load balancers forget idle ones."""

@@ -114,6 +114,7 @@ threads = _table(
     _moment("expires_at", null=True),
     _moment("archived_at", null=True),
     _id("previous_thread_id", null=True),
+    _text("parent_call_id", null=True),
 )
 thread_agents = _table(
     "thread_agents",

@@ -1,12 +1,14 @@
 -- Shared by wait, answer and expire: a turn that waits for answers from outside holds no worker.
 
--- When somebody must look at a waiting dispatch: as soon as its first ask is over.
-local function first_deadline(asks)
-  local first
+-- When somebody must look at a waiting dispatch, and whether at what it delegated too: as soon as
+-- its first ask is over; where it waits for another thread, after a while all the same.
+local function next_look(asks, after_a_while)
+  local first, delegates
   for _, ask in ipairs(asks) do
     if not first or ask.deadline < first then first = ask.deadline end
+    delegates = delegates or ask.kind == 'delegation'
   end
-  return first
+  return delegates and math.min(first, after_a_while) or first, delegates
 end
 
 -- Forget one ask, or keep all but those that are over; the words that are left.
@@ -14,6 +16,24 @@ local function set_asks(dispatch, asks)
   local left = {}
   for i, ask in ipairs(asks) do left[i] = ask.word end
   set_words('asks:' .. dispatch, left)
+end
+
+-- An ask was answered. A permission says that a call may be made; any other answer is its result.
+local function keep_answer(dispatch, ask)
+  if ask.kind == 'permission' then return end
+  local answered = words(redis.call('HGET', state, answered_field(dispatch)))
+  answered[#answered + 1] = ask.call
+  set_words(answered_field(dispatch), answered)
+end
+
+local function over_json(ask, dispatch)
+  local of = '","dispatchId":"' .. dispatch .. '",'
+  if ask.kind == 'delegation' then
+    return '{"type":"signal.dispatch.delegation_ended","delegationId":"' .. ask.id .. of
+      .. '"status":"expired"}'
+  end
+  return '{"type":"signal.permission.expired","permissionId":"' .. ask.id .. of .. '"default":"'
+    .. ask.default .. '"}'
 end
 
 -- Asks whose time is over are answered by their defaults. Returns those left, and seq.
@@ -25,8 +45,8 @@ local function expire_asks(dispatch, seq, now)
     else
       is_changed = true
       seq = seq + 1
-      add_raw('{"type":"signal.permission.expired","permissionId":"' .. ask.id
-        .. '","dispatchId":"' .. dispatch .. '","default":"' .. ask.default .. '"}', seq)
+      add_raw(over_json(ask, dispatch), seq)
+      keep_answer(dispatch, ask)
     end
   end
   if is_changed then set_asks(dispatch, left) end

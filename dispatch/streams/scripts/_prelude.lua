@@ -102,15 +102,30 @@ local function json_of(word)
   end)))
 end
 
--- What a dispatch asked people, or others, to answer: `id,kind,deadline,default,call` a word.
+-- What a dispatch waits for others to answer: `id,kind,deadline,default,call` a word.
 local function asks_of(dispatch)
   local asks = {}
   for _, word in ipairs(words(redis.call('HGET', state, 'asks:' .. dispatch))) do
-    local id, deadline, default, call = string.match(word, '^([^,]+),[^,]+,(%d+),([^,]+),(.*)$')
-    asks[#asks + 1] = {id = id, deadline = tonumber(deadline), default = default, call = call,
-      word = word}
+    local id, kind, deadline, default, call =
+      string.match(word, '^([^,]+),([^,]+),(%d+),([^,]+),(.*)$')
+    asks[#asks + 1] = {id = id, kind = kind, deadline = tonumber(deadline), default = default,
+      call = call, word = word}
   end
   return asks
+end
+
+-- Calls of a dispatch whose results somebody outside has given; its next run writes them down.
+local function answered_field(dispatch)
+  return 'answered:' .. dispatch
+end
+
+-- The same words but for one.
+local function without(list, word)
+  local left = {}
+  for _, each in ipairs(list) do
+    if each ~= word then left[#left + 1] = each end
+  end
+  return left
 end
 
 -- Tool calls of a dispatch that an event announces (`+id,name …`) or answers (`-id`).
@@ -132,16 +147,21 @@ local function note_calls(dispatch, change)
     end
   end
   set_words(field, left)
+  local answered = closed and redis.call('HGET', state, answered_field(dispatch))
+  if answered then set_words(answered_field(dispatch), without(words(answered), closed)) end
 end
 
 -- Nobody will answer the open tool calls of a dispatch any more: each gets a result that says so.
--- keeps_asked: those that wait for somebody's answer stay open. Returns seq.
+-- keeps_asked: those that wait for somebody's answer, or have their result from outside, stay
+-- open. Returns seq.
 local function interrupt_calls(dispatch, seq, keeps_asked)
   local text = redis.call('HGET', state, 'calls:' .. dispatch)
   if not text then return seq end
   local asked, left = {}, {}
   if keeps_asked then
     for _, ask in ipairs(asks_of(dispatch)) do asked[ask.call] = true end
+    local answered = words(redis.call('HGET', state, answered_field(dispatch)))
+    for _, call in ipairs(answered) do asked[call] = true end
   end
   for _, word in ipairs(words(text)) do
     local id, name = string.match(word, '^([^,]+),(.*)$')
@@ -163,7 +183,8 @@ end
 
 -- A dispatch has ended: the hash holds nothing of it any more.
 local function forget(dispatch)
-  redis.call('HDEL', state, 'dispatch:' .. dispatch, 'calls:' .. dispatch, 'asks:' .. dispatch)
+  redis.call('HDEL', state, 'dispatch:' .. dispatch, 'calls:' .. dispatch, 'asks:' .. dispatch,
+    answered_field(dispatch))
 end
 
 -- What waits in a lane to steer a turn: the dispatches meant for `target`, then the pairs

@@ -19,6 +19,7 @@ if ARGV[4] == 'over' and now < asks[asked].deadline then
 end
 local seq = found[2] + 1
 local id = add(ARGV[3], seq)
+keep_answer(dispatch, asks[asked])
 table.remove(asks, asked)
 set_asks(dispatch, asks)
 local record = record_of(dispatch)

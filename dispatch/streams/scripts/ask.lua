@@ -1,7 +1,7 @@
--- ask: a run asks people, or a program of theirs, to answer. Promise: the question stands on the
--- stream once, with the time until which it may be answered.
+-- ask: a run asks people, a program of theirs, or another agent. Promise: the question stands on
+-- the stream once, with the time until which it may be answered.
 -- KEYS: stream, state. ARGV: lane, fence, n, ask id, kind, wait ms, default, tool call (made safe),
--- the rest of the signal (`,"permissionId":…}`).
+-- type of the signal, the rest of it (`,"permissionId":…}`).
 -- Answers: OK id cancel | DUPLICATE | GAP last | FENCED | RESTARTED | GONE | NO_THREAD.
 local lane = ARGV[1]
 local found = redis.call('HMGET', state, 'run:' .. lane, 'n:' .. lane, 'cancel:' .. lane, 'seq',
@@ -15,7 +15,7 @@ end
 local dispatch, run = string.match(ARGV[2], '^([^,]+),[^,]+,(.+)$')
 local deadline = string.format('%d', now_ms() + ARGV[6])
 local seq = found[4] + 1
-local id = add_raw('{"type":"signal.permission.requested","deadline":' .. deadline .. ARGV[9], seq,
+local id = add_raw('{"type":"' .. ARGV[9] .. '","deadline":' .. deadline .. ARGV[10], seq,
   run .. ':' .. n)
 local asks = words(redis.call('HGET', state, 'asks:' .. dispatch))
 asks[#asks + 1] = ARGV[4] .. ',' .. ARGV[5] .. ',' .. deadline .. ',' .. ARGV[7] .. ',' .. ARGV[8]

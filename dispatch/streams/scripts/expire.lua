@@ -4,7 +4,8 @@
 -- end, then failed. Safe at any time, by anybody, any number of times.
 -- KEYS: stream, state, due, dirty. ARGV: lane, run id whose worker was found dead (or ''), start
 -- timeout ms, due after ms, cancel grace ms, worker dead ms.
--- Answers: LIVE | WARNED | STOPPING | HINT (waits for a worker) | WAIT (backing off) | NONE
+-- Answers: LIVE | WARNED | STOPPING | HINT (waits for a worker) | WAIT (backing off, or for an
+-- answer) | DELEGATING (its first waits for other agents: have they ended?) | NONE
 -- | LOST mark | FAILED mark | CANCELLED mark | RESTARTED | GONE | NO_THREAD.
 local due = KEYS[3]
 local lane = ARGV[1]
@@ -23,6 +24,11 @@ local function look_again(at)
   redis.call('ZADD', due, string.format('%d', at), due_member(lane))
 end
 
+-- Less and less often: behind busy workers each hint would only lie in the queue.
+local function later(waited)
+  return now + math.min(math.max(tonumber(ARGV[4]), waited), 12 * ARGV[4])
+end
+
 if not found[5] then
   if not found[3] then
     redis.call('ZREM', due, due_member(lane))
@@ -33,9 +39,10 @@ if not found[5] then
   asks, seq = expire_asks(dispatch, seq, now)
   if #asks > 0 then
     redis.call('HSET', state, 'seq', seq)
-    look_again(first_deadline(asks))
+    local look_at, delegates = next_look(asks, later(now - tonumber(found[4])))
+    look_again(look_at)
     if #frames > 0 then tell() end
-    return {'WAIT'}
+    return {delegates and 'DELEGATING' or 'WAIT'}
   end
   if seq > tonumber(found[2]) then
     seq = seq + 1
@@ -51,8 +58,7 @@ if not found[5] then
   end
   local waited = now - math.max(tonumber(found[4]), not_before)
   if waited < tonumber(ARGV[3]) then
-    -- Less and less often: behind busy workers each hint would only lie in the queue.
-    look_again(now + math.min(math.max(tonumber(ARGV[4]), waited), 12 * ARGV[4]))
+    look_again(later(waited))
     return {'HINT'}
   end
   set_words('queue:' .. lane, words(rest))

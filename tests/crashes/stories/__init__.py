@@ -5,6 +5,7 @@ from typing import Final
 from tests.crashes.stories import (
     asking,
     busy,
+    delegating,
     endings,
     forgetting,
     lifecycle,
@@ -19,6 +20,7 @@ STORIES: Final[tuple[Story, ...]] = (
     *busy.STORIES,
     *asking.STORIES,
     *permitting.STORIES,
+    *delegating.STORIES,
     *endings.STORIES,
     *people.STORIES,
     *forgetting.STORIES,

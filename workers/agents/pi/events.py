@@ -9,17 +9,18 @@ message is a checkpoint; with it stand the number of the last message and the us
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from dispatch.ids import EntryId
+from dispatch.models.history import HistoryMessage
 from dispatch.payloads import llm
 from dispatch.payloads.content import UNFINISHED, text_of
 from dispatch.payloads.signals import Retrying
-from dispatch.payloads.usage import Cost, TokenUsage
-from workers.agents import Hands, ToolAnswer, ToolCall, TurnRequest
+from dispatch.payloads.usage import TokenUsage
+from workers.agents import Hands, ToolAnswer, ToolCall, TurnRequest, telling
 from workers.agents.pi import records, session
 from workers.agents.pi.records import Delta, Record
 
@@ -57,6 +58,16 @@ class Mapper:
         self._calls: dict[str, asyncio.Future[ToolCall]] = {}
         self._answered: set[str] = set()
 
+    def take_up(self, turn: Sequence[HistoryMessage]) -> None:
+        """Count what tools used since the last checkpoint, which counts what came before it."""
+        for each in reversed(turn):
+            if each.role in {"assistant", "summary"}:
+                return
+            if each.role == "toolResult":
+                self.usage = telling.plus(
+                    self.usage, records.read_usage(each.message.get("usage"))
+                )
+
     async def take(self, record: Record) -> None:
         """Tell one event. Raises: what `hands` raise."""
         is_pausing = record.type == "auto_retry_start"
@@ -82,7 +93,7 @@ class Mapper:
         answer = await self._hands.call_tool(call)
         self._answered.add(call_id)
         if answer.usage is not None:
-            self.usage = plus(self.usage, answer.usage)
+            self.usage = telling.plus(self.usage, answer.usage)
         return answer
 
     def _announced(self, call_id: str) -> "asyncio.Future[ToolCall]":
@@ -126,7 +137,7 @@ class Mapper:
 
     async def _finish_assistant(self, message: dict[str, Any]) -> None:
         self.last = message
-        self.usage = plus(self.usage, records.read_usage(message.get("usage")))
+        self.usage = telling.plus(self.usage, records.read_usage(message.get("usage")))
         turn_index = self._number - 1
         await self._hands.emit(
             llm.Assistant(message_id=self._message_id, turn_index=turn_index, message=message),
@@ -157,7 +168,7 @@ class Mapper:
         found = _summary(record)
         usage = records.read_usage(found.usage) if found.usage else None
         if usage is not None:
-            self.usage = plus(self.usage, usage)
+            self.usage = telling.plus(self.usage, usage)
         await self._hands.emit(
             llm.Compaction(
                 reason=record.reason,
@@ -191,24 +202,6 @@ class Mapper:
     @property
     def _message_id(self) -> str:
         return self._request.message_id(self._number)
-
-
-def plus(one: TokenUsage, other: TokenUsage) -> TokenUsage:
-    """Add two usages, field by field."""
-    return TokenUsage(
-        input=one.input + other.input,
-        output=one.output + other.output,
-        cache_read=one.cache_read + other.cache_read,
-        cache_write=one.cache_write + other.cache_write,
-        total_tokens=one.total_tokens + other.total_tokens,
-        cost=Cost(
-            input=one.cost.input + other.cost.input,
-            output=one.cost.output + other.cost.output,
-            cache_read=one.cost.cache_read + other.cost.cache_read,
-            cache_write=one.cost.cache_write + other.cost.cache_write,
-            total=one.cost.total + other.cost.total,
-        ),
-    )
 
 
 def _summary(record: Record) -> records.Summary:

@@ -18,7 +18,7 @@ from dispatch.config import Settings
 from dispatch.errors import Invalid
 from dispatch.ids import EntryId
 from dispatch.pi_install import Install
-from workers.agents import Hands, ToolAnswer, TurnRequest
+from workers.agents import Hands, ToolAnswer, TurnRequest, telling
 from workers.agents.pi import failures, home, leftovers, process, profile, records, session
 from workers.agents.pi.bridge import Bridge
 from workers.agents.pi.events import Mapper
@@ -136,8 +136,10 @@ class Turn:
     async def _conversation(self) -> Conversation:
         """Read what was said so far, after performing what was announced and not done."""
         asked = self._request.entry_id
-        found = session.read(await self._hands.history(), asked=asked)
+        history = await self._hands.history()
+        found = session.read(history, asked=asked)
         if not found.dangling:
+            self._mapper.take_up(telling.since(history, asked))
             return found
         try:
             async with asyncio.TaskGroup() as group:
@@ -146,7 +148,9 @@ class Turn:
         except ExceptionGroup as failed:
             # What hands raise has a meaning to the turn, alone.
             raise failed.exceptions[0] from failed
-        return session.read(await self._hands.history(), asked=asked)
+        history = await self._hands.history()
+        self._mapper.take_up(telling.since(history, asked))
+        return session.read(history, asked=asked)
 
     async def _start(self, conversation: Conversation) -> Rpc:
         """Start pi and shake hands with it. Raises: Broken, Refused."""
