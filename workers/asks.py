@@ -9,7 +9,7 @@ from dispatch import clock
 from dispatch.config import Settings
 from dispatch.errors import Unavailable
 from dispatch.models.state import Ask
-from dispatch.streams import entries, lanes, runs, threads
+from dispatch.streams import entries, lanes, threads
 from dispatch.streams.connection import Connection
 from dispatch.streams.entries import Entry
 from dispatch.streams.scripts import Scripts
@@ -78,7 +78,7 @@ class Asks:
 
     async def _answer_to(self, question: Question[Answer]) -> Answer | None:
         fence = self._writer.fence
-        asks = await runs.list_asks(self._connection, fence.thread_id, fence.dispatch_id)
+        asks = await entries.list_asks(self._connection, fence.thread_id, fence.dispatch_id)
         ask = next((each for each in asks if each.id == question.id), None)
         if ask is None:
             found = await entries.everything(

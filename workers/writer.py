@@ -197,10 +197,7 @@ class RunWriter:
             )
 
     async def ask(self, question: Question, *, wait_seconds: float) -> Question:
-        """Put a question on the stream; returns it with its id.
-
-        Raises: Fenced (the run must end).
-        """
+        """Put a question on the stream; returns it with its id. Raises: Fenced."""
         asked: list[Question] = []
         await self._unbroken(self._ask(question, wait_seconds, asked))
         return asked[0]
@@ -287,7 +284,10 @@ class RunWriter:
     ) -> None:
         async with self._lock:
             await self._append(self._take_chunks())
-            named = self._named(question)
+            named = question
+            if not isinstance(question, Delegated):
+                name = f"{self.fence.dispatch_id}.{self.fence.run_id}.{self._next_n}"
+                named = msgspec.structs.replace(question, permission_id=name)
             written = await self._confirm(
                 lambda: runs.ask(
                     self._scripts,
@@ -300,13 +300,6 @@ class RunWriter:
             self._next_n += 1
         asked.append(named)
         self._heed(written.cancel_reason)
-
-    def _named(self, question: Question) -> Question:
-        """Return a question with the id of this place; a task has its own."""
-        if isinstance(question, Delegated):
-            return question
-        name = f"{self.fence.dispatch_id}.{self.fence.run_id}.{self._next_n}"
-        return msgspec.structs.replace(question, permission_id=name)
 
     async def _flush(self) -> None:
         async with self._lock:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from dispatch import payloads
 from dispatch.ids import DispatchId, EntryId, milliseconds_of
 from dispatch.models.state import Ask, Dispatch, Ended, Lane, Outcome, ThreadState
+from dispatch.payloads.signals import Delegated, PermissionRequested
 from dispatch.payloads.usage import TokenUsage
 
 
@@ -143,6 +144,20 @@ def with_dispatch(
 ) -> ThreadState:
     """Put a dispatch."""
     return replace(state, dispatches={**state.dispatches, dispatch_id: dispatch})
+
+
+def ask_of(payload: PermissionRequested | Delegated) -> Ask:
+    """Return what a dispatch waits for, as the state holds it."""
+    if isinstance(payload, Delegated):
+        name, call_id = payload.delegation_id, payload.tool_call_id
+        return Ask(name, "delegation", payload.deadline, "deny", call_id)
+    return Ask(
+        payload.permission_id,
+        payload.kind,
+        payload.deadline,
+        payload.default,
+        payload.tool_call_id,
+    )
 
 
 def with_ask(state: ThreadState, dispatch_id: str, ask: Ask) -> ThreadState:

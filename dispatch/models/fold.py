@@ -19,7 +19,6 @@ from dispatch.ids import DispatchId, RunId, WorkerId, milliseconds_of
 from dispatch.models import edits
 from dispatch.models.edits import FoldEntry
 from dispatch.models.state import (
-    Ask,
     Dispatch,
     Lane,
     Run,
@@ -220,24 +219,11 @@ def _tool_result(payload: ToolResult, state: ThreadState, entry: FoldEntry) -> T
     return edits.with_dispatch(state, dispatch_id, dispatch)
 
 
-@_apply.register
-def _asked(payload: PermissionRequested, state: ThreadState, _entry: FoldEntry) -> ThreadState:
-    ask = Ask(
-        payload.permission_id,
-        payload.kind,
-        payload.deadline,
-        payload.default,
-        payload.tool_call_id,
-    )
-    return edits.with_ask(state, payload.dispatch_id, ask)
-
-
-@_apply.register
-def _delegated(payload: Delegated, state: ThreadState, _entry: FoldEntry) -> ThreadState:
-    ask = Ask(
-        payload.delegation_id, "delegation", payload.deadline, "deny", payload.tool_call_id
-    )
-    return edits.with_ask(state, payload.dispatch_id, ask)
+@_apply.register(PermissionRequested | Delegated)
+def _asked(
+    payload: PermissionRequested | Delegated, state: ThreadState, _entry: FoldEntry
+) -> ThreadState:
+    return edits.with_ask(state, payload.dispatch_id, edits.ask_of(payload))
 
 
 @_apply.register(PermissionGranted | PermissionDenied | PermissionExpired)

@@ -29,7 +29,7 @@ from dispatch.operations.record import Record
 from dispatch.payloads.chat import Author, Delegator
 from dispatch.payloads.signals import Cancelled, Completed, DelegationEnded, Failed
 from dispatch.stores.postgres import agents, delegations, engine, threads
-from dispatch.streams import entries, lanes, runs
+from dispatch.streams import entries, lanes
 from dispatch.streams import threads as streams
 from dispatch.task_names import TURNS_QUEUE
 from dispatch.transport import Hint
@@ -170,7 +170,7 @@ async def look_at(
     Args: only: the one thread that may have ended.
     Raises: Unavailable; twice is as once.
     """
-    asks = await runs.list_asks(record.connection, thread_id, dispatch_id)
+    asks = await entries.list_asks(record.connection, thread_id, dispatch_id)
     count = 0
     for ask in asks:
         if ask.kind != "delegation":

@@ -19,6 +19,8 @@ from dispatch.ids import (
     milliseconds_of,
     redis_id_of,
 )
+from dispatch.models import state as states
+from dispatch.models.state import Ask
 from dispatch.streams import keys
 from dispatch.streams.connection import Connection
 from dispatch.streams.scripts import Scripts
@@ -146,6 +148,14 @@ async def dispatch_status(
     if found[1] is not None:
         return "ended"
     return "deleted" if found[2] is not None else "missing"
+
+
+async def list_asks(
+    connection: Connection, thread_id: ThreadId, dispatch_id: DispatchId
+) -> tuple[Ask, ...]:
+    """Return what a dispatch waits for; nothing, if all was answered or it has ended."""
+    text = await connection.call("HGET", keys.state(thread_id), f"asks:{dispatch_id}")
+    return states.asks_of(text.decode()) if text is not None else ()
 
 
 async def require_open(connection: Connection, thread_id: ThreadId) -> None:

@@ -22,8 +22,7 @@ from dispatch.ids import (
     WorkerId,
     entry_id_of,
 )
-from dispatch.models import state
-from dispatch.models.state import Ask
+from dispatch.models import edits, state
 from dispatch.payloads import usage as usages
 from dispatch.payloads.content import open_calls
 from dispatch.payloads.llm import Assistant, ToolResult
@@ -37,7 +36,6 @@ from dispatch.payloads.signals import (
 from dispatch.payloads.signals import Terminal as TerminalPayload
 from dispatch.payloads.usage import TokenUsage
 from dispatch.streams import keys
-from dispatch.streams.connection import Connection
 from dispatch.streams.scripts import Scripts
 
 
@@ -249,7 +247,7 @@ async def ask(
 
     Raises: Fenced (stop the run).
     """
-    told, ask = msgspec.to_builtins(question), _ask_of(question)
+    told, ask = msgspec.to_builtins(question), edits.ask_of(question)
     rest = {name: told[name] for name in told if name not in {"type", "deadline"}}
     answer = await scripts.run(
         "ask",
@@ -266,22 +264,6 @@ async def ask(
         b"," + msgspec.json.encode(rest)[1:],
     )
     return _written(fence, answer)
-
-
-def _ask_of(question: PermissionRequested | Delegated) -> Ask:
-    if isinstance(question, Delegated):
-        return Ask(question.delegation_id, "delegation", 0, "deny", question.tool_call_id)
-    return Ask(
-        question.permission_id, question.kind, 0, question.default, question.tool_call_id
-    )
-
-
-async def list_asks(
-    connection: Connection, thread_id: ThreadId, dispatch_id: DispatchId
-) -> tuple[Ask, ...]:
-    """Return what a dispatch waits for; nothing, if all was answered or it has ended."""
-    text = await connection.call("HGET", keys.state(thread_id), f"asks:{dispatch_id}")
-    return state.asks_of(text.decode()) if text is not None else ()
 
 
 async def wait(

@@ -1,4 +1,4 @@
-"""Tasks that agents give to agents: made once, heard once, ended with whoever wants them."""
+"""Tasks that agents give to agents: made once, heard once, within limits."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -8,10 +8,8 @@ from unittest import mock
 import pytest
 
 from dispatch.errors import ArbeError
-from dispatch.ids import DispatchId, ThreadId, WorkerId
+from dispatch.ids import ThreadId
 from dispatch.models import tools
-from dispatch.models.houses import Agent
-from dispatch.models.threads import Thread
 from dispatch.operations import (
     cancel_many,
     delegations,
@@ -23,128 +21,36 @@ from dispatch.operations import (
 from dispatch.payloads.chat import Chat
 from dispatch.payloads.llm import Assistant, ToolResult
 from dispatch.payloads.signals import (
-    Cancelled,
     Completed,
     Delegated,
     DelegationEnded,
-    Failed,
     PermissionRequested,
 )
-from dispatch.payloads.usage import Cost, TokenUsage
-from dispatch.stores.postgres import agents, engine, threads
-from dispatch.streams import lanes, runs
-from dispatch.streams.lanes import LaneRef
+from dispatch.stores.postgres import agents, engine
+from dispatch.streams import entries, lanes, runs
+from tests.operations.giving import (
+    TASK,
+    USED,
+    acted,
+    agent,
+    begun,
+    children,
+    gives,
+    of,
+    results,
+    root,
+    run,
+)
 from tests.system.houses import Casa
-from workers import ledger, turn
-from workers.agents import Hands, ToolCall, TurnRequest, registry
-from workers.heartbeat import Heartbeats
-from workers.outcomes import AgentOutcome
-from workers.outcomes import Completed as Done
-from workers.outcomes import Failed as Broken
+from workers import ledger
+from workers.agents import ToolCall
 from workers.sweeps import cancellations as cancelling
-from workers.sweeps import reconcile as sweeping
-
-WORKER = WorkerId("test.4.d")
-USED = TokenUsage(input=2, output=3, total_tokens=5, cost=Cost(total=0.5))
-TASK = "delegate_task"
-
-
-async def acting(request: TurnRequest, hands: Hands) -> AgentOutcome:
-    """Give the tasks that the config names, side by side, and tell what came of them."""
-    config = request.agent.config
-    calls = [
-        ToolCall(id=f"call {number}", name=TASK, arguments=each)
-        for number, each in enumerate(config.get("gives", ()))
-    ]
-    known = [each for each in await hands.history() if each.own]
-    if calls and not known:
-        parts = [
-            {"type": "toolCall", "id": c.id, "name": c.name, "arguments": c.arguments}
-            for c in calls
-        ]
-        await hands.emit(_said(request, 1, *parts), checkpoint={})
-    results = await asyncio.gather(*(hands.call_tool(call) for call in calls))
-    if config.get("fails"):
-        return Broken(reason="agent_error", message="as told", usage=USED)
-    text = " | ".join(each.text for each in results) or f"heard: {request.text}"
-    await hands.emit(_said(request, 2, {"type": "text", "text": text}))
-    return Done(usage=USED)
-
-
-def _said(request: TurnRequest, number: int, *parts: dict[str, Any]) -> Assistant:
-    message = {"role": "assistant", "content": list(parts), "stopReason": "stop"}
-    return Assistant(message_id=request.message_id(number), turn_index=0, message=message)
 
 
 @pytest.fixture(autouse=True)
-def runner() -> Iterator[None]:
-    with mock.patch.object(registry, "find", return_value=acting):
+def acting(casa: Casa) -> Iterator[None]:
+    with acted(casa):
         yield
-
-
-@pytest.fixture(autouse=True)
-def no_grace(casa: Casa) -> None:
-    casa.record.settings = casa.record.settings.model_copy(
-        update={"permission_grace_seconds": 0.0}
-    )
-
-
-def gives(*tasks: tuple[str, str], **config: Any) -> dict[str, Any]:
-    named = [{"agent": agent, "task": task} for agent, task in tasks]
-    return {"gives": named, "tools": [TASK], "repeatable": True, **config}
-
-
-async def agent(casa: Casa, handle: str, config: dict[str, Any] | None = None) -> Agent:
-    async with engine.as_member(casa.record.members, casa.who.member_id) as connection:
-        return await agents.insert(
-            connection,
-            house_id=casa.who.house_id,
-            handle=handle,
-            runner="acting",
-            config=config or {},
-        )
-
-
-async def root(casa: Casa) -> ThreadId:
-    async with engine.as_member(casa.record.members, casa.who.member_id) as connection:
-        new = threads.NewThread(house_id=casa.who.house_id)
-        return (await threads.insert(connection, new=new)).id
-
-
-async def run(casa: Casa, thread_id: ThreadId) -> None:
-    """Let a worker look once at every lane of a thread."""
-    record = casa.record
-    heartbeats = Heartbeats(record.connection, worker_id=WORKER, settings=record.settings)
-    for lane_id, lane in (await casa.state(thread_id)).lanes.items():
-        if lane.has_work:
-            ref = LaneRef(thread_id, type(casa.agent.id)(lane_id))
-            await turn.run_lane(record, heartbeats, ref)
-
-
-async def of(casa: Casa, thread_id: ThreadId, kind: Any) -> list[Any]:
-    found = [each.payload for each in await casa.entries(thread_id)]
-    return [each for each in found if isinstance(each, kind)]
-
-
-async def children(casa: Casa, thread_id: ThreadId) -> list[Thread]:
-    async with engine.as_member(casa.record.members, casa.who.member_id) as connection:
-        listed = await threads.list(connection, house_id=casa.who.house_id, limit=50)
-    return sorted(
-        (each for each in listed if each.parent_thread_id == thread_id), key=lambda t: t.id
-    )
-
-
-async def begun(casa: Casa, text: str = "@lead begin") -> tuple[ThreadId, DispatchId]:
-    """Let the lead give its tasks and leave its worker."""
-    thread_id = await root(casa)
-    posted = await casa.post(thread_id, text)
-    await run(casa, thread_id)
-    return thread_id, posted.dispatches[0][0]
-
-
-async def results(casa: Casa, thread_id: ThreadId) -> list[tuple[str, bool]]:
-    found = await of(casa, thread_id, ToolResult)
-    return [(each.message["content"][0]["text"], each.is_error) for each in found]
 
 
 async def test_a_task_is_a_thread_whose_answer_is_the_calls_result(casa: Casa) -> None:
@@ -275,7 +181,7 @@ async def test_an_end_that_nobody_told_is_told_by_the_sweeps(casa: Casa) -> None
     await asyncio.gather(*(project.project(casa.record, child.id) for _ in range(3)))
     assert not await lanes.is_dirty(casa.record.connection, child.id)
     assert len(await of(casa, top, DelegationEnded)) == 1
-    assert await runs.list_asks(casa.record.connection, top, dispatch_id) == ()
+    assert await entries.list_asks(casa.record.connection, top, dispatch_id) == ()
 
 
 class _Died(Exception):
@@ -368,89 +274,6 @@ async def _dying(casa: Casa, module: Any, name: str) -> ThreadId:
 async def _raises(call: ToolCall, perform: Callable[..., Awaitable[Any]], show: Any) -> Any:
     """Perform without making an answer of what is raised: the process is gone."""
     return await perform(call, show)
-
-
-@pytest.mark.parametrize("how", ["dispatch", "thread", "house"])
-async def test_a_cancel_takes_the_tasks_along(casa: Casa, how: str) -> None:
-    await agent(casa, "lead", gives(("helper", "one"), ("helper", "two")))
-    await agent(casa, "helper")
-    top, dispatch_id = await begun(casa)
-    if how == "dispatch":
-        await cancel_many.cancel_dispatch(casa.record, casa.who, top, dispatch_id)
-    elif how == "thread":
-        await cancel_many.cancel_thread(casa.record, casa.who, top)
-    else:
-        await cancel_many.cancel_house(casa.record, casa.who)
-    await sweeping.sweep(casa.record)
-    await cancelling.sweep(casa.record)
-    for child in await children(casa, top):
-        assert child.status == "cancelled"
-        assert len(await of(casa, child.id, Cancelled)) == 1
-    assert not await of(casa, top, DelegationEnded)
-
-
-async def test_a_delete_takes_the_tasks_along(casa: Casa) -> None:
-    await agent(casa, "lead", gives(("helper", "one")))
-    await agent(casa, "helper")
-    top, _ = await begun(casa)
-    [child] = await children(casa, top)
-    await delete_thread.delete_thread(casa.record, casa.who, top)
-    assert await casa.entries(child.id) == []
-
-
-async def test_a_turn_that_fails_takes_its_tasks_along(casa: Casa) -> None:
-    await agent(casa, "lead", gives(("helper", "one"), maxAttempts=1))
-    await agent(casa, "helper", gives(("third", "two")))
-    await agent(casa, "third")
-    top, _ = await begun(casa)
-    [child] = await children(casa, top)
-    await run(casa, child.id)
-    [grandchild] = await children(casa, child.id)
-    await _orphan(casa, top)
-    for _ in range(2):  # the task's end takes its own tasks along
-        await cancelling.sweep(casa.record)
-    assert [(await casa.row(each.id)).status for each in (child, grandchild)] == [
-        "cancelled",
-        "cancelled",
-    ]
-
-
-async def _orphan(casa: Casa, thread_id: ThreadId) -> None:
-    """Let a waiting turn be taken up by a worker that is never heard again."""
-    record = casa.record
-    [lane] = (await casa.state(thread_id)).lanes
-    key = f"{{arbe-thread-{thread_id}}}:state"
-    [dispatch_id] = (await casa.state(thread_id)).dispatches
-    text = (await record.connection.call("HGET", key, f"dispatch:{dispatch_id}")).decode()
-    lane_id, attempt, most, _, rest = text.split(",", 4)
-    due = f"{lane_id},{attempt},{most},0,{rest}"
-    await record.connection.call("HSET", key, f"dispatch:{dispatch_id}", due)
-    claimed = await runs.claim(
-        record.scripts,
-        thread_id,
-        type(casa.agent.id)(lane),
-        run_id=runs.RunId("0123456789ab"),
-        worker_id=WORKER,
-        lease_seconds=0.001,
-    )
-    assert isinstance(claimed, runs.Claimed)
-    await asyncio.sleep(0.01)
-    await reconcile.reconcile(record, thread_id)
-    [failed] = await of(casa, thread_id, Failed)
-    assert failed.reason == "attempts_exhausted"
-
-
-async def test_a_task_whose_giver_has_ended_does_not_begin(casa: Casa) -> None:
-    """A worker that was paused gives a task after its turn was ended."""
-    await agent(casa, "lead", gives(("helper", "one")))
-    await agent(casa, "helper")
-    top, dispatch_id = await begun(casa)
-    [child] = await children(casa, top)
-    await cancel_many.cancel_dispatch(casa.record, casa.who, top, dispatch_id, cascade=False)
-    await run(casa, child.id)
-    [ended] = await of(casa, child.id, Cancelled)
-    assert ended.reason == "cascade"
-    assert not await of(casa, child.id, Assistant)
 
 
 @pytest.mark.parametrize(
