@@ -96,9 +96,7 @@ class Stage:
             worker_id=WORKER,
             settings=self.casa.record.settings,
         )
-        request, handles = await turn._request(
-            self.casa.record, claimed, turn._entry(claimed)
-        )
+        request, handles = await turn._request(self.casa.record, claimed, turn._entry(claimed))
         hands = TurnHands(self.casa.record, writer, request, handles)
         run = asyncio.ensure_future(registry.find(self.double.runner)(request, hands))
         reached = asyncio.create_task(until.wait())

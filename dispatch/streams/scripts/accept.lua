@@ -141,6 +141,7 @@ end
 redis.call('HSET', state, 'seq', seq, 'mark', mark)
 if outcome then
   redis.call('HSET', state, 'outcome', outcome)
+  mark_dirty(KEYS[6])
 elseif found[3] then
   redis.call('HDEL', state, 'outcome')
   if #born == 0 then mark_dirty(KEYS[6]) end
