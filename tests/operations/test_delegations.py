@@ -1,7 +1,7 @@
 """Tasks that agents give to agents: made once, heard once, within limits."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -263,7 +263,7 @@ async def _dying(casa: Casa, module: Any, name: str) -> ThreadId:
 
     with (
         mock.patch.object(module, name, once),
-        mock.patch.object(ledger, "_performed", _raises),
+        mock.patch.object(ledger, "_as_answer", _raises),
     ):
         top, _ = await begun(casa)
         await asyncio.sleep(0.01)
@@ -271,9 +271,9 @@ async def _dying(casa: Casa, module: Any, name: str) -> ThreadId:
     return top
 
 
-async def _raises(call: ToolCall, perform: Callable[..., Awaitable[Any]], show: Any) -> Any:
-    """Perform without making an answer of what is raised: the process is gone."""
-    return await perform(call, show)
+async def _raises(_call: ToolCall, act: Awaitable[Any]) -> Any:
+    """Make no answer of what is raised: the process is gone."""
+    return await act
 
 
 @pytest.mark.parametrize(
