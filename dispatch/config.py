@@ -58,7 +58,8 @@ class Settings(BaseSettings):
     max_queue_depth: int = 100
     """Waiting dispatches per lane; the next entry is refused with 429."""
     max_stream_entries: int = 100_000
-    """Entries of one thread; accept is refused with 409 (`stream_full`) beyond it."""
+    """Entries of one thread in Redis, archived ones not counted; accept is refused with 409
+    (`stream_full`) beyond it."""
     max_dispatches_per_entry: int = 16
     """Agents one entry may wake."""
     max_agent_hops: int = 4
@@ -238,6 +239,26 @@ class Settings(BaseSettings):
     keeper_seconds: float = 5.0
     """Each worker process looks at the due index this often too: a dead beat stops nothing."""
 
+    # --- archive: entries move out of Redis; `config.archive` of a thread wins ----------------
+    archive_url: SecretStr = SecretStr("")
+    """Where archived entries are kept: an fsspec URL (file://, s3:// …), which every API and
+    worker process must reach. Empty: in Postgres. What is archived stays where it is."""
+    archive_after_entries: int = 0
+    """A thread with more live entries keeps the last `archive_keep_entries`; 0: none does."""
+    archive_after_seconds: float = 0.0
+    """A thread that nobody wrote to for this long keeps its last entry; 0: none does."""
+    archive_keep_entries: int = 100
+    """Less than `archive_after_entries`; the difference is what one archive moves at least."""
+    archive_retention_seconds: float = 0.0
+    """An archived thread that nobody wrote to for this long since expires; 0: none does."""
+    archive_segment_entries: int = 1000
+    """Entries of one segment: what a reader of the past holds in memory …"""
+    archive_segment_bytes: int = 1024 * 1024
+    """… or their payloads, whichever is reached first."""
+    archive_grace_seconds: float = 3600.0
+    """Segments of a restored thread, and objects that no segment names, are kept this long:
+    longer than Redis may forget a restore, and than an archive may stand still half way."""
+
     # --- follow ------------------------------------------------------------------------------
     long_poll_seconds: float = 20.0
     keep_alive_seconds: float = 15.0
@@ -306,6 +327,10 @@ class Settings(BaseSettings):
     def _relations_hold(self) -> "Settings":
         if self.lease_seconds < 3 * self.heartbeat_seconds:
             raise ValueError("ARBE_LEASE_SECONDS must be at least 3 x ARBE_HEARTBEAT_SECONDS")
+        if 0 < self.archive_after_entries <= self.archive_keep_entries:
+            raise ValueError(
+                "ARBE_ARCHIVE_KEEP_ENTRIES must be less than ARBE_ARCHIVE_AFTER_ENTRIES"
+            )
         if self.worker_dead_seconds < 2 * self.heartbeat_seconds:
             raise ValueError(
                 "ARBE_WORKER_DEAD_SECONDS must be at least 2 x ARBE_HEARTBEAT_SECONDS"

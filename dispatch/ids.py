@@ -19,6 +19,8 @@ SandboxId = NewType("SandboxId", uuid.UUID)
 ThreadId = NewType("ThreadId", uuid.UUID)
 CancellationId = NewType("CancellationId", uuid.UUID)
 """A cancel that reaches more than one dispatch."""
+SegmentId = NewType("SegmentId", uuid.UUID)
+"""Some archived entries of a thread."""
 EntryId = NewType("EntryId", str)
 """Place of an entry on a stream: `%015d_%010d` of Redis's `ms-n`: text order is time order."""
 DispatchId = NewType("DispatchId", str)

@@ -8,6 +8,7 @@ from typing import Final, Protocol, TypeVar
 from dispatch import clock
 from dispatch.config import Settings
 from dispatch.errors import Unavailable
+from dispatch.ids import entry_of
 from dispatch.models.state import Ask
 from dispatch.streams import entries, lanes, threads
 from dispatch.streams.connection import Connection
@@ -33,7 +34,7 @@ class Question(Protocol[Answer_co]):
         ...
 
     def answer_in(self, found: Sequence[Entry]) -> Answer_co | None:
-        """Return its answer as the whole stream tells it."""
+        """Return its answer as what follows its entry tells it."""
         ...
 
     def over(self, ask: Ask) -> threads.Answer:
@@ -81,8 +82,12 @@ class Asks:
         asks = await entries.list_asks(self._connection, fence.thread_id, fence.dispatch_id)
         ask = next((each for each in asks if each.id == question.id), None)
         if ask is None:
-            found = await entries.everything(
-                self._connection, fence.thread_id, limit=self._settings.read_chunk_entries
+            # All that belongs to an open dispatch stands on the stream itself.
+            found = await entries.rest(
+                self._connection,
+                fence.thread_id,
+                after=entry_of(fence.dispatch_id),
+                limit=self._settings.read_chunk_entries,
             )
             return question.answer_in(found)
         if await lanes.now_ms(self._connection) >= ask.deadline_ms:

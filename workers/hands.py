@@ -15,7 +15,6 @@ from dispatch.operations.record import Record
 from dispatch.payloads.chat import Chat
 from dispatch.payloads.llm import Assistant, ToolResult
 from dispatch.payloads.signals import PermissionGranted
-from dispatch.streams import entries
 from workers import permissions, tools
 from workers.agents import AgentPayload, Perform, ToolAnswer, ToolCall, TurnRequest
 from workers.asks import Asks
@@ -90,8 +89,8 @@ class TurnHands:
     async def history(self) -> Sequence[HistoryMessage]:
         """Return the conversation up to here, as the agent's model must see it."""
         record, request = self._record, self._request
-        read = await entries.everything(
-            record.connection, request.thread_id, limit=self._settings.read_chunk_entries
+        read = await record.entries.everything(
+            request.thread_id, limit=self._settings.read_chunk_entries
         )
         found = history(
             read,

@@ -22,9 +22,9 @@ from dispatch.errors import Gone, NotFound
 from dispatch.ids import BEGINNING, EntryId, ThreadId
 from dispatch.streams import entries
 from dispatch.streams.batches import Batch
-from dispatch.streams.connection import Connection
 from dispatch.streams.feed import Feed
 from dispatch.streams.topics import Ending
+from dispatch.streams.whole import Entries
 
 SECURITY_HEADERS: Final = {
     "x-content-type-options": "nosniff",
@@ -47,7 +47,7 @@ async def serve(
     *,
     thread_id: ThreadId,
     feed: Feed,
-    connection: Connection,
+    whole: Entries,
     settings: Settings,
     still_allowed: Callable[[], Awaitable[bool]],
     rhythm: int = 0,
@@ -62,11 +62,11 @@ async def serve(
     Raises: Invalid (status 400 on this route), Gone, NotFound, TooBusy, Unavailable.
     """
     if request.method == "HEAD":
-        return _described(await entries.tail(connection, thread_id))
+        return _described(await entries.tail(whole.connection, thread_id))
     if request.method != "GET":
         return Response(status_code=405, headers={**SECURITY_HEADERS, "allow": METHODS})
     wanted = stream_requests.read(request, max_tail=settings.max_page_size)
-    after = await _place(connection, thread_id, wanted.start)
+    after = await _place(whole, thread_id, wanted.start)
     following = Following(thread_id, feed, settings, still_allowed, rhythm)
     match wanted.live:
         case "sse":
@@ -79,13 +79,13 @@ async def serve(
             return await _catch_up(request, following, after, wanted)
 
 
-async def _place(connection: Connection, thread_id: ThreadId, start: EntryId | Tail) -> EntryId:
+async def _place(whole: Entries, thread_id: ThreadId, start: EntryId | Tail) -> EntryId:
     """Return the id after which to read."""
     if not isinstance(start, Tail):
         return start
     if start.count == 0:
-        return await entries.tail(connection, thread_id)
-    found = await entries.latest(connection, thread_id, limit=start.count + 1)
+        return await entries.tail(whole.connection, thread_id)
+    found = await whole.latest(thread_id, limit=start.count + 1)
     return found[-1].id if len(found) > start.count else BEGINNING
 
 

@@ -12,7 +12,6 @@ from dispatch.payloads import content
 from dispatch.payloads.chat import Chat
 from dispatch.payloads.llm import Assistant
 from dispatch.payloads.signals import Started
-from dispatch.streams import entries
 from dispatch.streams.entries import Entry
 
 
@@ -58,7 +57,7 @@ async def read(record: Record, thread_id: ThreadId, dispatch_id: DispatchId) -> 
     Raises: Unavailable.
     """
     asking_id = entry_of(dispatch_id)
-    asking = await entries.find(record.connection, thread_id, asking_id)
+    asking = await record.entries.find(thread_id, asking_id)
     payload = _payload(asking) if asking is not None else None
     if not isinstance(payload, Chat):
         return None
@@ -74,13 +73,11 @@ async def read(record: Record, thread_id: ThreadId, dispatch_id: DispatchId) -> 
 
 async def _after(record: Record, thread_id: ThreadId, after: EntryId) -> AsyncIterator[Entry]:
     """Yield the durable entries after a place, oldest first."""
-    while page := await entries.page(
-        record.connection, thread_id, after=after, limit=record.settings.read_chunk_entries
-    ):
+    size = record.settings.read_chunk_entries
+    async for page in record.entries.pages(thread_id, after=after, size=size):
         for entry in page:
             if entry.seq is not None:
                 yield entry
-        after = page[-1].id
 
 
 def _payload(entry: Entry) -> object:

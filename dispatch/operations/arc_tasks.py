@@ -33,7 +33,6 @@ from dispatch.operations.permissions import Decision, Reply
 from dispatch.operations.record import Record
 from dispatch.stores.postgres import arc_tasks as stored
 from dispatch.stores.postgres import engine, houses
-from dispatch.streams import entries
 
 _LOOK_SECONDS: Final = 0.05
 _DECISIONS: Final[dict[str, Decision]] = {
@@ -175,8 +174,8 @@ async def tell(record: Record, task: Task) -> Story:
 
 async def read(record: Record, thread_id: ThreadId, after: EntryId) -> list[StreamEntry]:
     """Return a page of a thread's entries after a place; empty at its end."""
-    page = await entries.page(
-        record.connection, thread_id, after=after, limit=record.settings.read_chunk_entries
+    page = await record.entries.page(
+        thread_id, after=after, limit=record.settings.read_chunk_entries
     )
     return [StreamEntry(each.id, each.raw, each.writer) for each in page]
 

@@ -57,8 +57,8 @@ async def _displaced(
     found: list[str] = []
     after, lanes_left = entry_id, lane_count
     while lanes_left > 0:
-        written = await entries.page(
-            record.connection, thread_id, after=after, limit=_ENTRIES_PER_LANE * lane_count
+        written = await record.entries.page(
+            thread_id, after=after, limit=_ENTRIES_PER_LANE * lane_count
         )
         if not written:
             break

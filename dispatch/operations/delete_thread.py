@@ -12,7 +12,7 @@ from dispatch.errors import Gone
 from dispatch.ids import ThreadId
 from dispatch.models.houses import Caller
 from dispatch.models.threads import Deletion, ThreadStatus
-from dispatch.operations import status_guard
+from dispatch.operations import archive_thread, status_guard
 from dispatch.operations.record import Record
 from dispatch.stores.postgres import deletions, engine, threads
 from dispatch.streams import threads as streams
@@ -52,9 +52,13 @@ async def _list_owed(record: Record, who: Caller) -> tuple[Deletion, ...]:
 
 
 async def remove_stream(record: Record, thread_id: ThreadId) -> None:
-    """Remove the stream of a thread whose row is gone, and note that. Repeatable."""
+    """Remove the stream and archived objects of a thread whose row is gone; note that.
+
+    Promise: repeatable.
+    """
     await streams.delete(
         record.scripts, thread_id, tombstone_seconds=record.settings.tombstone_seconds
     )
+    await archive_thread.forget_objects(record, thread_id)
     async with engine.as_worker(record.projector) as connection:
         await deletions.mark_done(connection, thread_id=thread_id)

@@ -31,7 +31,7 @@ async def diagnose(record: Record, who: Caller, thread_id: ThreadId) -> Diagnosi
     connection = record.connection
     fields, recent, workers, now_ms = await asyncio.gather(
         entries.state_fields(connection, thread_id),
-        entries.latest(connection, thread_id, limit=_RECENT_ENTRIES),
+        record.entries.latest(thread_id, limit=_RECENT_ENTRIES),
         fleet.list_workers(connection),
         lanes.now_ms(connection),
     )

@@ -31,12 +31,12 @@ async def list_entries(
     await authorize.thread(record, who, thread_id)
     if before is not None:
         end = None if before == "end" else _place(before)
-        found = await entries.latest(record.connection, thread_id, before=end, limit=size + 1)
+        found = await record.entries.latest(thread_id, before=end, limit=size + 1)
         shown = tuple(reversed(found[:size]))
         cursor = shown[0].id if len(found) > size else None
     else:
         start = BEGINNING if after is None else _place(after)
-        found = await entries.page(record.connection, thread_id, after=start, limit=size + 1)
+        found = await record.entries.page(thread_id, after=start, limit=size + 1)
         shown = tuple(found[:size])
         cursor = shown[-1].id if len(found) > size else None
     if not shown:

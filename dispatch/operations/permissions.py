@@ -23,6 +23,8 @@ from dispatch.transport import Hint
 
 _MAX_THREADS: Final = 500
 """Running threads of a house that are looked at, those made first."""
+_PERMISSION: Final = b'"signal.permission.'
+"""What every entry about a question holds."""
 Decision = Literal["grant", "deny"]
 
 
@@ -110,10 +112,10 @@ async def _open(record: Record, thread_id: ThreadId) -> tuple[Permission, ...]:
 
 
 async def _questions(record: Record, thread_id: ThreadId) -> dict[str, Question]:
-    found = await entries.everything(
-        record.connection, thread_id, limit=record.settings.read_chunk_entries
+    pages = record.entries.pages(thread_id, size=record.settings.read_chunk_entries)
+    return permissions.questions(
+        [each async for page in pages for each in page if _PERMISSION in each.raw]
     )
-    return permissions.questions(found)
 
 
 async def _find(record: Record, thread_id: ThreadId, permission_id: str) -> Question:

@@ -91,7 +91,7 @@ async def born_from(
     record: Record, thread_id: ThreadId, entry_id: EntryId
 ) -> tuple[DispatchId, ...]:
     """Return the dispatches an entry gave birth to: they stand right behind it."""
-    behind = await entries.page(record.connection, thread_id, after=entry_id, limit=_BIRTHS)
+    behind = await record.entries.page(thread_id, after=entry_id, limit=_BIRTHS)
     births = (each.payload for each in behind if entry_id.encode() in each.raw)
     return tuple(
         DispatchId(birth.dispatch_id)
@@ -105,10 +105,8 @@ async def _naming(
 ) -> AsyncIterator[entries.Entry]:
     """Yield the durable entries that hold a dispatch's id, oldest first."""
     after, name = entry_of(dispatch_id), dispatch_id.encode()
-    while page := await entries.page(
-        record.connection, thread_id, after=after, limit=record.settings.read_chunk_entries
-    ):
+    size = record.settings.read_chunk_entries
+    async for page in record.entries.pages(thread_id, after=after, size=size):
         for entry in page:
             if entry.seq is not None and name in entry.raw:
                 yield entry
-        after = page[-1].id

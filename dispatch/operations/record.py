@@ -12,12 +12,14 @@ from dispatch.ids import MemberId, ThreadId
 from dispatch.models.houses import Caller
 from dispatch.models.threads import ThreadAccess
 from dispatch.operations import revalidate
+from dispatch.operations.archived import ArchivedEntries
 from dispatch.operations.remembered import Remembered
 from dispatch.operations.visible_threads import VisibleThreads
 from dispatch.stores.postgres import engine, threads
 from dispatch.streams.connection import Connection
 from dispatch.streams.feed import Feed
 from dispatch.streams.scripts import Scripts
+from dispatch.streams.whole import Entries
 from dispatch.transport import Transport
 
 
@@ -42,9 +44,12 @@ class Record:
         self.connection = Connection(
             stream_url, timeout_seconds=settings.stream_timeout_seconds
         )
-        self.feed = Feed(self.connection, settings=settings)
-        """Everything this process follows; it connects at the first follower."""
         self.scripts = Scripts(self.connection, revalidate=self.revalidate)
+        self.archived = ArchivedEntries(self.projector)
+        self.entries = Entries(self.connection, self.archived)
+        """Whole streams, archived entries and live ones."""
+        self.feed = Feed(self.entries, settings=settings)
+        """Everything this process follows; it connects at the first follower."""
         self._broker = self._broker_connection(stream_url)
         self.transport = Transport(settings, push=self._push if self._broker else None)
         ttl_seconds = settings.authorization_cache_seconds
@@ -67,6 +72,7 @@ class Record:
             self.scripts,
             self.connection,
             self.projector,
+            self.archived,
             thread_id,
             tombstone_seconds=self.settings.tombstone_seconds,
         )

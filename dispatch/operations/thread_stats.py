@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 
 from dispatch.errors import Unavailable
-from dispatch.ids import BEGINNING, ThreadId
+from dispatch.ids import ThreadId
 from dispatch.models import lifecycle, stats
 from dispatch.models import state as states
 from dispatch.models.houses import Caller
@@ -69,13 +69,10 @@ async def read(record: Record, who: Caller, thread_id: ThreadId) -> ThreadStats:
 
 
 async def _count(record: Record, thread_id: ThreadId) -> Counts:
-    counts, after, limit = Counts(), BEGINNING, record.settings.read_chunk_entries
-    while True:
-        page = await entries.page(record.connection, thread_id, after=after, limit=limit)
+    counts, size = Counts(), record.settings.read_chunk_entries
+    async for page in record.entries.pages(thread_id, size=size):
         counts = stats.count(page, counts)
-        if len(page) < limit:
-            return counts
-        after = page[-1].id
+    return counts
 
 
 async def _state(record: Record, thread_id: ThreadId) -> ThreadState:

@@ -104,7 +104,7 @@ async def _judge(record: Record, row: Thread, sight: Sight) -> ListedThread:
     state = states.from_fields(fields)
     recent: list[Entry] = []
     if not state.has_work:
-        recent = await entries.latest(record.connection, row.id, limit=_RECENT_ENTRIES)
+        recent = await record.entries.latest(row.id, limit=_RECENT_ENTRIES)
     return fleet.list_thread(
         row, state, judges.diagnose(state, recent, replace(sight, row=row))
     )

@@ -13,7 +13,7 @@ from typing import Final
 from dispatch.errors import ArbeError
 from dispatch.ids import EntryId, ThreadId
 from dispatch.streams import entries
-from dispatch.streams.connection import Connection
+from dispatch.streams.whole import Entries
 
 MAX_BATCH_BYTES: Final = 256 * 1024
 """A read stops after this much; the entry that crosses the line still belongs to it."""
@@ -53,14 +53,14 @@ class Batch:
 
 
 class Reader:
-    """Reads batches from Redis; those who ask for the same place at once share one read.
+    """Reads batches; those who ask for the same place at once share one read.
 
     Promise: what stood on the stream when `read` was called is in the answer, or behind it: a
     caller never joins a read that has already begun.
     """
 
-    def __init__(self, connection: Connection, *, max_entries: int) -> None:
-        self._connection = connection
+    def __init__(self, whole: Entries, *, max_entries: int) -> None:
+        self._whole = whole
         self._max_entries = max_entries
         self._running: dict[tuple[ThreadId, EntryId], asyncio.Task[Batch]] = {}
         self._next: dict[tuple[ThreadId, EntryId], asyncio.Task[Batch]] = {}
@@ -92,7 +92,7 @@ class Reader:
         size, limit, last = 0, _FIRST_READ_ENTRIES, after
         while True:
             limit = min(limit, self._max_entries - len(frames))
-            found = await entries.page(self._connection, thread_id, after=last, limit=limit)
+            found = await self._whole.page(thread_id, after=last, limit=limit)
             frames += [entry.wire() for entry in found]
             size += sum(len(entry.raw) for entry in found)
             last = found[-1].id if found else last
@@ -101,7 +101,7 @@ class Reader:
                 break
             limit = min(4 * limit, 1 + (MAX_BATCH_BYTES - size) * len(frames) // size)
         if not frames:
-            await entries.require_open(self._connection, thread_id)
+            await entries.require_open(self._whole.connection, thread_id)
         return Batch(frames, last_id=last, up_to_date=up_to_date)
 
 

@@ -1,5 +1,6 @@
-"""Reading a thread's stream: pages of entries, its tail, its state hash.
+"""Reading a thread's live entries: pages of its stream, its tail, its state hash.
 
+What was archived is not here: who may begin before it reads `whole.Entries`.
 Entries come as stored; nothing is decoded that a follower does not need decoded.
 """
 
@@ -96,12 +97,14 @@ async def latest(
     return [_entry(row) for row in _rows(found)]
 
 
-async def everything(connection: Connection, thread_id: ThreadId, *, limit: int) -> list[Entry]:
-    """Return the whole stream as it stands, read `limit` entries at a time."""
+async def rest(
+    connection: Connection, thread_id: ThreadId, *, after: EntryId, limit: int
+) -> list[Entry]:
+    """Return all that follows a place, read `limit` entries at a time."""
     found: list[Entry] = []
     while True:
-        after = found[-1].id if found else BEGINNING
-        some = await page(connection, thread_id, after=after, limit=limit)
+        place = found[-1].id if found else after
+        some = await page(connection, thread_id, after=place, limit=limit)
         found += some
         if len(some) < limit:
             return found

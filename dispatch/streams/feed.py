@@ -6,8 +6,8 @@
 
 Promise: a follower gets every entry after its cursor once, in order. A topic first waits until
 Redis has confirmed the subscription, then learns where the stream ends; what is published from
-there on is in its ring, and everything before is read from the stream. After a broken
-connection each topic reads what it missed before it goes on.
+there on is in its ring, and everything before is read from the stream, or its archive. After
+a broken connection each topic reads what it missed before it goes on.
 Not guaranteed: chunks and heartbeats deleted before a follower came to them.
 """
 
@@ -21,10 +21,10 @@ from dispatch.errors import Gone, NotFound, TooBusy, Unavailable
 from dispatch.ids import EntryId, ThreadId
 from dispatch.streams import entries, keys
 from dispatch.streams.batches import Batch, Reader
-from dispatch.streams.connection import Connection
 from dispatch.streams.followers import Follower
 from dispatch.streams.subscriber import Subscriber
 from dispatch.streams.topics import Ending, Topic
+from dispatch.streams.whole import Entries
 
 _LINGER_SECONDS: Final = 10.0
 """A topic nobody follows stays subscribed this long: longer than a reconnect takes."""
@@ -35,10 +35,10 @@ _GONE: Final = b'{"gone":true}'
 class Feed:
     """One per process. Make it inside a running loop; close it before the server stops."""
 
-    def __init__(self, connection: Connection, *, settings: Settings) -> None:
-        self._connection = connection
+    def __init__(self, whole: Entries, *, settings: Settings) -> None:
+        self._connection = whole.connection
         self._settings = settings
-        self._reader = Reader(connection, max_entries=settings.read_chunk_entries)
+        self._reader = Reader(whole, max_entries=settings.read_chunk_entries)
         self._subscriber = Subscriber(
             settings.stream_url.get_secret_value(),
             self,

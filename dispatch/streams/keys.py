@@ -55,6 +55,11 @@ def idempotency_ages(thread_id: ThreadId) -> str:
     return f"{{arbe-thread-{thread_id}}}:keys:ages"
 
 
+def restoring(thread_id: ThreadId) -> str:
+    """Return the key of the stream that a restore makes beside the thread's own."""
+    return f"{{arbe-thread-{thread_id}}}:restoring"
+
+
 def runs(worker_id: WorkerId) -> str:
     """Return the key of the set of lanes a worker process claimed."""
     return f"arbe:runs:{worker_id}"

@@ -5,6 +5,8 @@ again change nothing. Times are Redis's.
 """
 
 import hashlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 from uuid import UUID
 
@@ -249,17 +251,24 @@ async def delete(
     Returns: whether it was removed; True without `only_at`.
     """
     guard = [] if only_at is None else [only_at]
-    answer = await scripts.run("delete", _accept_keys(thread_id), tombstone_seconds, *guard)
+    keys_ = [*_accept_keys(thread_id), keys.restoring(thread_id)]
+    answer = await scripts.run("delete", keys_, tombstone_seconds, *guard)
     return _word(answer) == "OK"
 
 
 async def revalidate(
-    scripts: Scripts, thread_id: ThreadId, *, witness: EntryId, was_running: bool
+    scripts: Scripts,
+    thread_id: ThreadId,
+    *,
+    witness: EntryId,
+    was_running: bool,
+    archived: Mapping[str, str] = MappingProxyType({}),
 ) -> bool:
     """Compare a stream with what somebody remembers of it; tell whether it had lost its end.
 
-    Args: witness: the row's watermark, or an entry that a run was told to stand. was_running:
-        whether work was under way.
+    Args: witness: the row's watermark, the last archived entry, or one that a run was told to
+        stand. was_running: whether work was under way. archived: the state hash that the
+        archived entries make; with it a stream that is missing begins.
     Promise: a stream that is shorter says so (`signal.thread.stream_rollback`), its open
     dispatches have failed, and it may be written again; one that is missing is made anew.
     Raises: Gone; NotFound, if neither stream nor witness are there.
@@ -269,6 +278,7 @@ async def revalidate(
         [*_thread_keys(thread_id), keys.DUE, keys.DIRTY],
         witness,
         int(was_running),
+        *(text for field in archived.items() for text in field),
     )
     word = _word(answer)
     if word not in {"OK", "ROLLBACK"}:

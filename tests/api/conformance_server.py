@@ -32,6 +32,7 @@ from dispatch.streams.connection import Connection
 from dispatch.streams.feed import Feed
 from dispatch.streams.scripts import Scripts
 from tests.api.stream_server import STATUS
+from tests.streams.shelf import live
 
 JSON = "application/json"
 DATA_EVENT = re.compile(rb"event: data\n((?:data:[^\n]*\n)+)id: [^\n]*\n\n")
@@ -125,7 +126,7 @@ class Suite:
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         self.connection = Connection(self.url, timeout_seconds=5)
         self.scripts = Scripts(self.connection)
-        self.feed = Feed(self.connection, settings=self.settings)
+        self.feed = Feed(live(self.connection), settings=self.settings)
         yield
         await self.feed.close()
         await self.connection.close()
@@ -196,7 +197,7 @@ class Suite:
                 request,
                 thread_id=fixture.thread_id,
                 feed=self.feed,
-                connection=self.connection,
+                whole=live(self.connection),
                 settings=self.settings,
                 still_allowed=_allowed,
             )

@@ -20,6 +20,7 @@ from dispatch.ids import ThreadId
 from dispatch.streams.connection import Connection
 from dispatch.streams.feed import Feed
 from tests.streams.followed import Writer, wait_until
+from tests.streams.shelf import live
 
 STATUS: dict[type[ArbeError], int] = {
     Gone: 410,
@@ -36,7 +37,7 @@ class Served:
     def __init__(self, connection: Connection, settings: Settings) -> None:
         self.connection = connection
         self.settings = settings
-        self.feed = Feed(connection, settings=settings)
+        self.feed = Feed(live(connection), settings=settings)
         self.writer = Writer(connection, settings)
         self.allowed = True
         self.silent = False
@@ -52,7 +53,7 @@ class Served:
                 request,
                 thread_id=ThreadId(request.path_params["thread_id"]),
                 feed=self.feed,
-                connection=self.connection,
+                whole=live(self.connection),
                 settings=self.settings,
                 still_allowed=self._still_allowed,
             )

@@ -89,6 +89,12 @@ MATRIX: Mapping[str, Mapping[str, set[str]]] = {
         "update": {"owner"},
         "delete": {"owner", "worker"},
     },
+    "segments": {
+        "select": {*HOUSE, "worker"},
+        "insert": {"worker"},
+        "update": {"worker"},
+        "delete": {"worker"},
+    },
     # a worker writes and forgets what it may not read
     "command_outputs": {
         "select": {*HOUSE, "worker"},
@@ -129,6 +135,7 @@ FREE: Mapping[str, tuple[str, Any]] = {
     "arc_chats": ("reason", "n"),
     "arc_tasks": ("handle", "n"),
     "arc_subscriptions": ("failure_count", 7),
+    "segments": ("dropped_at", sa.func.now()),
 }
 """A column to update, as one may if one may at all, and what to."""
 
@@ -150,12 +157,13 @@ def door(
 async def target(table: str, home: Home, worker: AsyncEngine | None = None) -> dict[str, Any]:
     """Make sure there is a row nothing else hangs on, and return what finds it."""
     match table:
-        case "command_outputs":
+        case "command_outputs" | "segments":
             row = fresh(table, home)
             assert worker is not None
             async with engine.as_worker(worker) as conn:
                 await conn.execute(sa.insert(metadata.tables[table]).values(row))
-            return {name: row[name] for name in ("thread_id", "ref", "part")}
+            names = ("id",) if table == "segments" else ("thread_id", "ref", "part")
+            return {name: row[name] for name in names}
         case "sandboxes":
             return {"id": home.sandbox.id}
         case "houses" | "members" | "tokens" | "agents" | "environments" | "threads":
@@ -235,6 +243,19 @@ def fresh(table: str, home: Home) -> dict[str, Any]:
             "reserved_id": ids.uuid7(),
             "claim_id": ids.uuid7(),
             "claimed_until": sa.func.now(),
+        },
+        "segments": {
+            "thread_id": home.thread.id,
+            "house_id": house_id,
+            "fence": secrets.token_hex(4),
+            "after_id": "0",
+            "first_id": "1",
+            "last_id": "2",
+            "entry_count": 1,
+            "byte_count": 1,
+            "packed_bytes": 1,
+            "checksum": secrets.token_bytes(32),
+            "data": b"x",
         },
         "command_outputs": {
             "thread_id": home.thread.id,

@@ -19,6 +19,7 @@ from dispatch.streams.connection import Connection
 from dispatch.streams.feed import Feed
 from dispatch.streams.topics import Ending
 from tests.streams.followed import Followed, Writer, following, pump, read, wait_until
+from tests.streams.shelf import live
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ async def writer(connection: Connection, settings: Settings) -> Writer:
 
 @pytest_asyncio.fixture
 async def feed(connection: Connection, settings: Settings) -> AsyncIterator[Feed]:
-    opened = Feed(connection, settings=settings)
+    opened = Feed(live(connection), settings=settings)
     yield opened
     await opened.close()
 
@@ -107,7 +108,9 @@ async def test_a_long_past_comes_in_pages_and_joins_the_present(
     connection: Connection, writer: Writer, settings: Settings
 ) -> None:
     thread_id = await writer.create(*numbers(60))
-    feed = Feed(connection, settings=settings.model_copy(update={"read_chunk_entries": 7}))
+    feed = Feed(
+        live(connection), settings=settings.model_copy(update={"read_chunk_entries": 7})
+    )
     async with following(feed, thread_id) as got:
         for number in range(60, 90):
             await writer.post(thread_id, str(number))
@@ -245,7 +248,7 @@ async def test_a_follower_that_lags_is_cut_off_and_resumes_from_its_cursor(
     connection: Connection, writer: Writer, settings: Settings
 ) -> None:
     settings = settings.model_copy(update={"max_follower_lag_bytes": 100_000})
-    feed = Feed(connection, settings=settings)
+    feed = Feed(live(connection), settings=settings)
     thread_id = await writer.create()
     loop = asyncio.get_running_loop()
     text = "x" * 10_000
@@ -293,7 +296,7 @@ async def test_one_entry_larger_than_the_lag_cuts_nobody_off(
     connection: Connection, writer: Writer, settings: Settings
 ) -> None:
     settings = settings.model_copy(update={"max_follower_lag_bytes": 50_000})
-    feed = Feed(connection, settings=settings)
+    feed = Feed(live(connection), settings=settings)
     thread_id = await writer.create()
     async with following(feed, thread_id) as got:
         for number in range(4):
@@ -306,7 +309,7 @@ async def test_followers_are_limited_per_thread_and_per_process(
     connection: Connection, writer: Writer, settings: Settings
 ) -> None:
     settings = settings.model_copy(update={"max_followers": 3, "max_followers_per_thread": 2})
-    feed = Feed(connection, settings=settings)
+    feed = Feed(live(connection), settings=settings)
     one, other = await writer.create(), await writer.create()
     async with following(feed, one), following(feed, one):
         with pytest.raises(TooBusy, match="PER_THREAD"):
@@ -324,7 +327,7 @@ async def test_followers_are_limited_per_thread_and_per_process(
 async def test_closing_ends_all_followers_and_lets_nobody_in(
     connection: Connection, writer: Writer, settings: Settings
 ) -> None:
-    feed = Feed(connection, settings=settings)
+    feed = Feed(live(connection), settings=settings)
     thread_id = await writer.create()
     async with following(feed, thread_id) as got:
         await feed.close()
@@ -343,7 +346,7 @@ async def test_without_redis_following_is_refused_in_time(settings: Settings) ->
         }
     )
     connection = Connection("redis://127.0.0.1:1/0", timeout_seconds=0.3)
-    feed = Feed(connection, settings=settings)
+    feed = Feed(live(connection), settings=settings)
     with pytest.raises(Unavailable):
         async with feed.follow(ThreadId(ids.uuid7()), BEGINNING):
             pass

@@ -99,7 +99,7 @@ async def _serve(ref: str, who: Caller, record: Record, request: Request) -> Res
         request,
         thread_id=thread_id,
         feed=record.feed,
-        connection=record.connection,
+        whole=record.entries,
         settings=record.settings,
         still_allowed=still_allowed,
         rhythm=who.member_id.int,

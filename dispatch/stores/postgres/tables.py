@@ -34,6 +34,11 @@ def _flag(name: str) -> sa.Column[object]:
     return sa.Column(name, sa.Boolean(), nullable=False)
 
 
+def _place(name: str) -> sa.Column[object]:
+    """Make a column of entry ids or what is made of them: text order is stream order."""
+    return sa.Column(name, sa.Text(collation="C"), nullable=False)
+
+
 def _object(name: str) -> sa.Column[object]:
     return sa.Column(name, JSONB(), nullable=False)
 
@@ -214,4 +219,24 @@ arc_subscriptions = _table(
     _count("failure_count"),
     _moment("created_at"),
     _moment("due_at"),
+)
+segments = _table(
+    "segments",
+    _id(),
+    _id("thread_id"),
+    _id("house_id"),
+    _place("fence"),
+    _place("after_id"),
+    _place("first_id"),
+    _place("last_id"),
+    sa.Column("first_seq", sa.BigInteger(), nullable=True),
+    sa.Column("last_seq", sa.BigInteger(), nullable=True),
+    _count("entry_count"),
+    sa.Column("byte_count", sa.BigInteger(), nullable=False),
+    _count("packed_bytes"),
+    sa.Column("checksum", sa.LargeBinary(), nullable=False),
+    _text("place", null=True),
+    sa.Column("data", sa.LargeBinary(), nullable=True),
+    _moment("created_at"),
+    _moment("dropped_at", null=True),
 )

@@ -315,6 +315,18 @@ async def point_sandbox(
     return done.rowcount == 1
 
 
+async def set_archived(
+    conn: AsyncConnection, *, thread_id: ThreadId, is_archived: bool = True
+) -> None:
+    """Note that entries were moved out of Redis now, or that all are back: that is a change.
+
+    Needs the worker's role.
+    """
+    now = sa.func.now()
+    values = {"archived_at": now} if is_archived else {"archived_at": None, "updated_at": now}
+    await conn.execute(sa.update(threads).where(threads.c.id == thread_id).values(values))
+
+
 async def delete_tree(
     conn: AsyncConnection, *, thread_id: ThreadId, if_status: Collection[ThreadStatus] = ()
 ) -> tuple[ThreadId, ...]:

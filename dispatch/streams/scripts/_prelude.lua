@@ -31,6 +31,15 @@ local function add(payload, seq, writer)
   return entry, ms, id
 end
 
+-- The newest Redis id the stream ever gave, also if that entry was deleted since; nil: no stream.
+local function newest_id()
+  if redis.call('EXISTS', stream) == 0 then return nil end
+  local info = redis.call('XINFO', 'STREAM', stream)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then return info[i + 1] end
+  end
+end
+
 -- Tell followers, once per transition: `ms-n seq payload` a line. Their process makes the wire
 -- entry of it (`entries.wire_of`): this server's time is everybody's, theirs is not.
 local function tell()

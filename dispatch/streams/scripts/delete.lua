@@ -1,7 +1,8 @@
 -- delete: any -> deleted. Promise: when this answers no key of the thread exists but a tombstone
 -- that expires; every later write hears GONE; followers are told. Repeatable, also for a thread
--- that never was. KEYS: stream, state, keys, ages, due, dirty. ARGV: tombstone ttl s, [the mark at
--- which it was looked at: only if nothing was accepted, started or ended since]. Answers: OK | CHANGED.
+-- that never was. KEYS: stream, state, keys, ages, due, dirty, restoring. ARGV: tombstone ttl
+-- s, [the mark at which it was looked at: only if nothing was accepted, started or ended since].
+-- Answers: OK | CHANGED.
 local due = KEYS[5]
 if ARGV[2] and (redis.call('HGET', state, 'mark') or '') ~= ARGV[2] then return {'CHANGED'} end
 for _, field in ipairs(redis.call('HKEYS', state)) do
@@ -9,7 +10,7 @@ for _, field in ipairs(redis.call('HKEYS', state)) do
   if kind == 'queue' or kind == 'run' then redis.call('ZREM', due, due_member(lane)) end
 end
 redis.call('ZREM', KEYS[6], string.sub(stream, 13))
-redis.call('DEL', stream, state, KEYS[3], KEYS[4])
+redis.call('DEL', stream, state, KEYS[3], KEYS[4], KEYS[7])
 redis.call('HSET', state, 'deleted', now_ms())
 redis.call('EXPIRE', state, ARGV[1])
 redis.call('PUBLISH', stream, '{"gone":true}')

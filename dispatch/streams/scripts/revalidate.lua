@@ -2,25 +2,26 @@
 -- somebody remembers? Promise: if it is, the thread goes on under this start of the server. If it is
 -- not, the thread is told (`signal.thread.stream_rollback`), every open dispatch ends as failed,
 -- since it may have run in what was lost, and later ids are greater than any the row ever saw.
--- Repeatable. KEYS: stream, state, due, dirty. ARGV: witness (the row's watermark, or what a run was
--- told to stand), 1 if work was under way.
+-- What was archived is not lost: a hash that is missing begins as the fold of it.
+-- Repeatable. KEYS: stream, state, due, dirty. ARGV: witness (the row's watermark, the last archived
+-- entry, or what a run was told to stand), 1 if work was under way, then the fields of that fold.
 -- Answers: OK | ROLLBACK mark | GONE | NO_THREAD (and nothing to remember: create it).
 local due = KEYS[3]
 local witness = ARGV[1]
 local found = redis.call('HMGET', state, 'open', 'deleted', 'seq')
 if found[2] then return {'GONE'} end
 if not found[1] and witness == '' then return {'NO_THREAD'} end
--- The newest id ever given, also if that entry was deleted since.
 local function newest()
-  if redis.call('EXISTS', stream) == 0 then return '' end
-  local info = redis.call('XINFO', 'STREAM', stream)
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' then return (public(info[i + 1])) end
-  end
+  local id = newest_id()
+  return id and (public(id)) or ''
 end
 if found[1] and newest() >= witness then
   redis.call('HSET', state, 'boot', BOOT)
   return {'OK'}
+end
+if not found[1] and ARGV[3] then
+  redis.call('HSET', state, unpack(ARGV, 3))
+  found = redis.call('HMGET', state, 'open', 'deleted', 'seq')
 end
 
 local ms, n = string.match(witness, '^0*(%d+)_0*(%d+)$')
@@ -33,10 +34,16 @@ next_id = function()
 end
 local seq = (found[3] or 0) + 1
 local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+local kept = last and (public(last[1]))
+  or string.match(redis.call('HGET', state, 'archived') or '', ',(.+)$')
 local mark = add('{"type":"signal.thread.stream_rollback","witness":"' .. witness .. '"'
-  .. (last and (',"kept":"' .. public(last[1]) .. '"') or '')
+  .. (kept and (',"kept":"' .. kept .. '"') or '')
   .. (ARGV[2] == '1' and ',"wasRunning":true' or '') .. '}', seq)
 redis.call('HSET', state, 'open', 1, 'boot', BOOT, 'seq', seq, 'mark', mark)
+-- Nothing may be trimmed by a segment of the lost time: what it holds may never have been here.
+local moves, archived = string.match(redis.call('HGET', state, 'archived') or '0,', '^(%d+),(.*)$')
+redis.call('HSET', state, 'archived',
+  string.format('%d,%s', math.max(now_ms(), moves + 1), archived))
 if ARGV[2] == '1' then redis.call('HSET', state, 'outcome', 'orphaned') end
 local lanes, open = {}, {}
 local fields = redis.call('HGETALL', state)
