@@ -27,6 +27,9 @@ TIMETABLE = (
     # Rows that say `running` and whose stream Redis has lost; deletions left half done; keys
     # of calls that are two days old. Rows whose projector died are found sooner, by reconcile.
     Tick("prune", "dispatch.sweep.prune", 10.0, 10.0),
+    # Threads that are too long or old (`config.archive`, `ARBE_ARCHIVE_…`); what restores and
+    # crashes left in the archive.
+    Tick("archive", "dispatch.sweep.archive", 30.0, 30.0),
     # Sandboxes that ran no command for an hour (`ARBE_SANDBOX_IDLE_SECONDS`).
     Tick("sandboxes", "dispatch.sweep.sandboxes", 30.0, 30.0),
     # ARC's chats that were closed 24 h ago, or as long as their close said.

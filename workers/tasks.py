@@ -24,6 +24,7 @@ from workers import turn
 from workers.celery_app import app, process, settings
 from workers.sweeps import (
     Counts,
+    archive,
     cancellations,
     chats,
     expire,
@@ -150,6 +151,12 @@ def sweep_cancel() -> None:
 def sweep_prune() -> None:
     """Repair rows that lag and finish deletions."""
     _sweep("prune", prune.sweep(process.record))
+
+
+@app.task(name=task_names.SWEEP_ARCHIVE)
+def sweep_archive() -> None:
+    """Move old entries out of Redis, and clear up in the archive."""
+    _sweep("archive", archive.sweep(process.record))
 
 
 @app.task(name=task_names.SWEEP_SANDBOXES)

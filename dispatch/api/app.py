@@ -9,6 +9,7 @@ from dispatch.api import body, openapi, problems
 from dispatch.api.routes import (
     agents,
     arc,
+    archive,
     cancellations,
     chats,
     diagnose,
@@ -69,9 +70,10 @@ def _version_1() -> APIRouter:
     # cancellations and dispatches before threads: `/threads/prune` is no reference.
     for part in (houses, members, tokens, agents, environments, diagnose):
         router.include_router(part.router)
-    for part in (cancellations, dispatches, lifecycle, threads, outputs, permissions):
+    for part in (cancellations, dispatches, lifecycle, archive, threads, outputs):
         router.include_router(part.router)
-    router.include_router(chats.router)
+    for part in (permissions, chats):
+        router.include_router(part.router)
     router.include_router(entries.router)
     router.include_router(stream.router)
     return router

@@ -282,6 +282,50 @@ async def cancel(
         cancellations.note_rest(door, answer["cancellationId"])
 
 
+@commands.command(
+    app,
+    "archive",
+    examples="""
+    arbe thread archive 0198f2c4
+    arbe thread archive 0198f2c4 --roll-over
+    arbe thread archive --due --dry-run
+    """,
+)
+async def archive(
+    door: Door,
+    thread: Annotated[
+        str | None,
+        typer.Argument(help="A thread: its id, or the beginning of it.", metavar="THREAD"),
+    ] = None,
+    roll_over: Annotated[
+        bool, typer.Option("--roll-over", help="Go on in a new thread with its key and labels.")
+    ] = False,
+    due: Annotated[
+        bool, typer.Option("--due", help="All threads of the house that are too long or old.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --due: count only, change nothing.")
+    ] = False,
+) -> None:
+    """Move a thread's entries out of Redis. It reads as before, from the same places."""
+    if due == (thread is not None) or (due and roll_over) or (dry_run and not due):
+        raise typer.BadParameter("give a THREAD (and --roll-over), or --due (and --dry-run)")
+    with door.output.progress("Archiving …"):
+        if thread is None:
+            found = await door.client.threads.archive_due(dry_run=dry_run)
+        else:
+            found = await door.client.threads.archive(thread, roll_over=roll_over)
+    rows.show(door, found)
+
+
+@commands.command(app, "restore", examples="arbe thread restore 0198f2c4")
+async def restore(door: Door, thread: ThreadRef) -> None:
+    """Bring a thread's archived entries back into Redis; it takes entries again."""
+    with door.output.progress("Restoring …"):
+        found = await door.client.threads.restore(thread)
+    rows.show(door, found)
+
+
 @commands.command(app, "output", examples="arbe thread output 0198f2c4 0198f2d0-… > build.log")
 async def output(
     door: Door,

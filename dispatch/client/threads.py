@@ -126,6 +126,32 @@ class Threads(ThreadLife):
             "POST", "/v1/threads/prune", body={"dryRun": dry_run}, key=key
         )
 
+    async def archive(
+        self, ref: str, *, roll_over: bool = False, key: str | None = None
+    ) -> Json:
+        """Move the thread's entries out of Redis; it reads as before.
+
+        Args: roll_over: go on in a new thread, which takes its key and labels along.
+        Returns: `{thread, entries, segments, nextThread?}`.
+        Raises: Conflict (`thread_running`, `primary_thread`), among others.
+        """
+        return await self._connection.call(
+            "POST", f"{_path(ref)}/archive", body={"rollOver": roll_over}, key=key
+        )
+
+    async def archive_due(self, *, dry_run: bool = False, key: str | None = None) -> Json:
+        """Archive every thread of the house that is too long or old. Returns counts."""
+        return await self._connection.call(
+            "POST", "/v1/threads/archive", body={"dryRun": dry_run}, key=key
+        )
+
+    async def restore(self, ref: str, *, key: str | None = None) -> Json:
+        """Bring the thread's archived entries back into Redis; it takes entries again.
+
+        Returns: `{thread, entries}`.
+        """
+        return await self._connection.call("POST", f"{_path(ref)}/restore", key=key)
+
     async def output(self, ref: str, output_ref: str) -> AsyncGenerator[bytes]:
         """Hand out the whole output of a command; `output_ref` as its tool result says.
 

@@ -157,7 +157,9 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
 
     live_entries: int
     last_ms: int
-    """When its last entry was written (Unix ms), like all here."""
+    """When somebody last posted, or the row changed (Unix ms, like all here)."""
+    has_work: bool
+    """A turn is queued or runs."""
     now_ms: int
     archived_ms: int | None
     """When entries of it were last archived; None: all are live."""
@@ -165,10 +167,8 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
 
 def keep(asked: ArchivePolicy, sight: Sight) -> int | None:
     """Return how many entries shall stay live; None: leave the thread alone."""
-    if (
-        0 < asked.after_seconds * 1000 <= sight.now_ms - sight.last_ms
-        and sight.live_entries > 1
-    ):
+    silent_ms = 0 if sight.has_work else sight.now_ms - sight.last_ms
+    if 0 < asked.after_seconds * 1000 <= silent_ms and sight.live_entries > 1:
         return 1
     if 0 < asked.after_entries < sight.live_entries:
         return asked.keep_entries
@@ -177,7 +177,7 @@ def keep(asked: ArchivePolicy, sight: Sight) -> int | None:
 
 def expires(asked: ArchivePolicy, sight: Sight) -> bool:
     """Tell whether an archived thread's time is over: nobody wrote to it since."""
-    if sight.archived_ms is None or asked.retention_seconds <= 0:
+    if sight.archived_ms is None or sight.has_work or asked.retention_seconds <= 0:
         return False
     at_rest_since = max(sight.archived_ms, sight.last_ms)
     return sight.now_ms - at_rest_since >= asked.retention_seconds * 1000

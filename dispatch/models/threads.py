@@ -189,3 +189,5 @@ class ThreadAccess(msgspec.Struct, frozen=True, kw_only=True):
     """For entries that do not say: the thread's word, else the house's."""
     is_expired: bool = False
     """True: its time was over when the row was read; nothing is posted to it any more."""
+    next_thread_id: ThreadId | None = None
+    """In which thread this one, being archived, goes on: there entries are taken."""

@@ -17,7 +17,7 @@ from dispatch.models.archives import Pointer, SegmentRow
 from dispatch.models.threads import Thread
 from dispatch.operations.record import Record
 from dispatch.stores import objects
-from dispatch.stores.postgres import engine, segments, threads
+from dispatch.stores.postgres import archived_threads, engine, segments
 from dispatch.streams import archives, entries
 from dispatch.streams import segments as packed
 from dispatch.streams.entries import Entry
@@ -45,7 +45,7 @@ async def archive_thread(record: Record, row: Thread, *, keep_entries: int = 1) 
     pointer = await archives.pointer(record.connection, row.id)
     if pointer.last_id > BEGINNING and (done.entries or row.archived_at is None):
         async with engine.as_worker(record.projector) as connection:
-            await threads.set_archived(connection, thread_id=row.id)
+            await archived_threads.set_archived(connection, thread_id=row.id)
     return done
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from dispatch.errors import ArbeError, Conflict, Invalid, NotFound, Unavailable
 from dispatch.ids import AgentId, DispatchId, ThreadId
-from dispatch.models import claims, hops
+from dispatch.models import archives, claims, hops
 from dispatch.models.claims import NewId
 from dispatch.models.houses import Caller, WhenBusy
 from dispatch.models.threads import KeyedThread, NewThread, Parent, Thread
@@ -126,6 +126,7 @@ async def _new_thread(
     labels.free_json(draft.config, what="config")
     labels.metadata(draft.metadata, settings)
     hops.check(draft.config)
+    archives.check(draft.config, settings)
     parent_thread, parent_agent = _edges(await refs.parent(record, who, draft.parent))
     if draft.parent_dispatch_id is not None and parent_thread is None:
         raise Invalid(

@@ -44,5 +44,6 @@ async def post_as_service(record: Record, message: ServiceEntry) -> Accepted:
             thread_id=message.thread_id,
             defaults=record.settings,
         )
+    await post_entry.require_taking(record, access, key=message.key)
     by = Author("service", message.service[:64])
     return await post_entry.accept(record, access, message.draft, by=by, key=message.key)

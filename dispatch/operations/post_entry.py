@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from dispatch.config import Settings
-from dispatch.errors import Gone, Invalid, NotFound, TooLarge
+from dispatch.errors import Conflict, Gone, Invalid, NotFound, TooLarge
 from dispatch.ids import EntryId, ThreadId
 from dispatch.models import mentions
 from dispatch.models.houses import Caller, WhenBusy
@@ -50,13 +50,32 @@ async def post_entry(
     Promise: one script on the stream; the same `key` on the same thread answers the same entry.
     `docs/mentions.md` tells whom it wakes; `muted` in the answer, whom it named in vain.
     Raises: NotFound, Gone, Invalid (text, mention), TooBusy, Unavailable; Conflict (`busy`,
-        `status_mismatch`, `key_reused`, `stream_full`).
+        `status_mismatch`, `key_reused`, `stream_full`, `rolled_over`).
     """
     by = Author("member", str(who.member_id), who.name)
     access = await authorize.thread(record, who, thread_id)
     if access.is_expired or _names_unknown(draft, access):
         access = await authorize.thread(record, who, thread_id, fresh=True)
+    await require_taking(record, access, key=key)
     return await accept(record, access, draft, by=by, key=key, trace_id=trace_id)
+
+
+async def require_taking(record: Record, access: ThreadAccess, *, key: str) -> None:
+    """Return if the thread takes entries, or took this one before it went on in another.
+
+    Raises: Conflict (`rolled_over`, naming that thread).
+    """
+    if access.next_thread_id is None or await streams.knows_key(
+        record.connection, access.thread_id, key
+    ):
+        return
+    raise Conflict(
+        "rolled_over",
+        f"Thread {access.thread_id} is archived and goes on in {access.next_thread_id}.",
+        next_step=f"Post there, or take it up again with `arbe thread restore "
+        f"{access.thread_id}`.",
+        nextThreadId=str(access.next_thread_id),
+    )
 
 
 class Chain(msgspec.Struct, frozen=True, kw_only=True):

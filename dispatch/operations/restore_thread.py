@@ -14,7 +14,7 @@ from dispatch.models.archives import Pointer
 from dispatch.models.houses import Caller
 from dispatch.operations import authorize
 from dispatch.operations.record import Record
-from dispatch.stores.postgres import engine, segments, threads
+from dispatch.stores.postgres import archived_threads, engine, segments
 from dispatch.streams import archives, entries
 
 _TRIES: Final = 3
@@ -37,9 +37,7 @@ async def restore_thread(record: Record, who: Caller, thread_id: ThreadId) -> in
         count = await _restore(record, thread_id, seen)
     async with engine.as_worker(record.projector) as connection:
         await segments.drop(connection, thread_id=thread_id)
-        row = await threads.get(connection, thread_id=thread_id)
-        if row.archived_at is not None:
-            await threads.set_archived(connection, thread_id=thread_id, is_archived=False)
+        await archived_threads.set_restored(connection, thread_id=thread_id)
     record.forget()
     return count
 

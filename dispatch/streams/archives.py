@@ -5,6 +5,7 @@ Each is fenced by the pointer as it was read: whoever was overtaken changes noth
 
 from collections.abc import Sequence
 from typing import Final, Literal
+from uuid import UUID
 
 from dispatch.errors import Conflict
 from dispatch.ids import BEGINNING, EntryId, ThreadId, entry_id_of, redis_id_of
@@ -116,6 +117,22 @@ async def swap_in(
             raise running(thread_id)
         case word:
             raise refused(thread_id, word)
+
+
+async def sweep_place(connection: Connection) -> ThreadId | None:
+    """Return the thread after which the archive's sweep goes on; None: at the first."""
+    found = await connection.call("HGET", keys.ARCHIVE, "after")
+    return ThreadId(UUID(found.decode())) if found else None
+
+
+async def keep_sweep_place(connection: Connection, place: ThreadId | None) -> None:
+    """Remember the thread after which the archive's sweep goes on."""
+    await connection.call("HSET", keys.ARCHIVE, "after", str(place or ""))
+
+
+async def next_shard(connection: Connection) -> int:
+    """Count the passes of the archive's sweep: each looks at the next shard of objects."""
+    return int(await connection.call("HINCRBY", keys.ARCHIVE, "shard", 1))
 
 
 def overtaken(thread_id: ThreadId) -> Conflict:

@@ -24,6 +24,8 @@ WATCH: Final = "arbe:workers:watch"
 """`<start of Redis> <Unix ms>`: since when workers can be heard."""
 WORKERS: Final = "arbe:workers"
 """zset: worker id → Unix ms of its last beat."""
+ARCHIVE: Final = "arbe:archive"
+"""hash: `after`, the thread where the archive's sweep goes on; `shard`: its passes so far."""
 SWEEPS: Final = "arbe:sweeps"
 """hash: a sweep of the timetable → Unix ms when it last ran to its end."""
 

@@ -27,6 +27,7 @@ from dispatch.payloads.signals import (
     PermissionGranted,
 )
 from dispatch.streams import keys
+from dispatch.streams.connection import Connection
 from dispatch.streams.scripts import Scripts
 
 Answer: TypeAlias = PermissionGranted | PermissionDenied | PermissionExpired | DelegationEnded
@@ -163,6 +164,12 @@ async def accept(
         ),
         duplicate=word == "DUPLICATE",
     )
+
+
+async def knows_key(connection: Connection, thread_id: ThreadId, key: str) -> bool:
+    """Tell whether an entry was accepted under this key."""
+    found = await connection.call("HEXISTS", keys.idempotency(thread_id), _digest(key.encode()))
+    return bool(found)
 
 
 async def cancel(

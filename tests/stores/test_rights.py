@@ -564,7 +564,8 @@ LINT = {
         select proname from pg_proc where pronamespace = 'public'::regnamespace and prosecdef
         and not (proowner = 'arbe_definer'::regrole and proname in ('arbe_current_house',
         'arbe_is_owner', 'arbe_find_caller', 'arbe_create_house', 'arbe_refound_house',
-        'arbe_note_deletion', 'arbe_release_sandbox'))""",
+        'arbe_note_deletion', 'arbe_release_sandbox',
+        'arbe_roll_over'))""",
     "foreign keys without an index to follow them back": """
         select conname from pg_constraint c where contype = 'f'
         and connamespace = 'public'::regnamespace and not exists (

@@ -22,6 +22,15 @@ TRIGGER_MODE: Final = sa.func.coalesce(
 
 EXPIRED: Final = threads.c.expires_at <= sa.func.now()
 """Postgres's clock decides; NULL for a thread that never expires."""
+_NEXT: Final = threads.alias("following")
+_NEXT_ID: Final = (
+    sa.select(_NEXT.c.id)
+    .where(_NEXT.c.previous_thread_id == threads.c.id, threads.c.archived_at.is_not(None))
+    .order_by(_NEXT.c.id)
+    .limit(1)
+    .scalar_subquery()
+)
+"""In which thread an archived one goes on."""
 
 ACCESS: Final = (
     sa.select(
@@ -36,6 +45,7 @@ ACCESS: Final = (
         agents.c.runner,
         TRIGGER_MODE.label("mode"),
         (agents.c.id == threads.c.parent_agent_id).label("is_direct"),
+        _NEXT_ID.label("next_thread_id"),
     )
     .select_from(threads)
     .join(houses, houses.c.id == threads.c.house_id)

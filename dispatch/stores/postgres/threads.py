@@ -250,6 +250,7 @@ async def access(
         stream_id=found[0]["stream_id"],
         when_busy=found[0]["when_busy"],
         is_expired=found[0]["is_expired"],
+        next_thread_id=found[0]["next_thread_id"],
     )
 
 
@@ -313,18 +314,6 @@ async def point_sandbox(
         .values(sandbox_id=sandbox_id, updated_at=sa.func.now())
     )
     return done.rowcount == 1
-
-
-async def set_archived(
-    conn: AsyncConnection, *, thread_id: ThreadId, is_archived: bool = True
-) -> None:
-    """Note that entries were moved out of Redis now, or that all are back: that is a change.
-
-    Needs the worker's role.
-    """
-    now = sa.func.now()
-    values = {"archived_at": now} if is_archived else {"archived_at": None, "updated_at": now}
-    await conn.execute(sa.update(threads).where(threads.c.id == thread_id).values(values))
 
 
 async def delete_tree(
