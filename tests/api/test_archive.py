@@ -55,9 +55,9 @@ async def conversation(app: FastAPI, home: Home, count: int) -> str:
     record = app.state.record
     lane = Lane(AgentId(UUID(agent["id"])), policies.of({}, record.settings))
     thread_id = ThreadId(UUID(thread["id"]))
-    while len(await long_threads.live(record, thread_id)) < count - 500:
+    for _ in range(count // 500):
         await long_threads.turn(record, thread_id, lane, 400)
-    while len(await long_threads.live(record, thread_id)) < count:
+    for _ in range(count - len(await long_threads.live(record, thread_id))):
         await long_threads.post(record, thread_id, "one more")
     return thread["id"]
 
