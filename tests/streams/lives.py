@@ -17,7 +17,7 @@ from dispatch.models.fold import fold
 from dispatch.models.state import ThreadState, from_fields, to_fields
 from dispatch.models.status import thread_status
 from dispatch.payloads.signals import Failed, SessionOrphaned, StreamRollback
-from dispatch.streams import keys, lanes, threads
+from dispatch.streams import archives, keys, lanes, threads
 from dispatch.streams.runs import Fence
 from dispatch.streams.threads import Accepted
 from tests.streams import places
@@ -68,6 +68,8 @@ class Known:
     """The last entry that Redis kept, when the row knows of more: that must be told next."""
     rollbacks: int = 0
     """How often that was told."""
+    burned: set[str] = field(default_factory=set)
+    """Keys that Redis forgot though their entries are archived: nobody uses them again."""
 
 
 @dataclass
@@ -98,6 +100,7 @@ class Life(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.scene.threads.clear()
+        self.scene.shelf.clear()
         self.scene.scripts.revalidate_with(self.revalidate)
         self.shared = [new_lane(), new_lane()]
         self.keys_made = 0
@@ -161,16 +164,30 @@ class Life(RuleBasedStateMachine):
     async def revalidate(self, thread_id: ThreadId) -> None:
         """Do as `operations.revalidate` does, with the machine's row."""
         known = next(known for known in self.known if known.thread_id == thread_id)
+        shelf, wire = self.scene.shelf, self.scene.connection
+        before = await archives.pointer(wire, thread_id)
         is_shorter = await threads.revalidate(
             self.scene.scripts,
             thread_id,
-            witness=EntryId(known.mark),
+            witness=EntryId(max(known.mark, shelf.last(thread_id) or "")),
             was_running=known.status == "running",
+            archived=self.archived_fields(thread_id) if known.lost else {},
         )
         self.touch(known)
         if is_shorter:
+            if not known.lost:
+                shelf.forget_beyond(thread_id, before.last_id)
             known.lost = False
             await self.project(known)
+
+    def archived_fields(self, thread_id: ThreadId) -> dict[str, str]:
+        """Return the state hash that the shelf's entries make."""
+        last_id = self.scene.shelf.last(thread_id)
+        if last_id is None:
+            return {}
+        past = self.scene.shelf.everything(thread_id, last_id)
+        fields = to_fields(fold(map(Read.of, past)))
+        return {**fields, "archived": f"{self.scene.clock.now_ms},{past[-1].id}"}
 
     async def project(self, known: Known) -> None:
         """Do as `operations.project` does, with the machine's row."""

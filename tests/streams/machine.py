@@ -12,7 +12,6 @@ from hypothesis.stateful import rule
 
 from dispatch.ids import BEGINNING, EntryId
 from dispatch.payloads.signals import StreamRollback
-from dispatch.streams import entries
 from tests.streams.lives import Known, known_threads
 from tests.streams.machine_forgetting import Forgetting
 from tests.streams.scene import Read
@@ -44,9 +43,7 @@ class Machine(Forgetting):
             follower = self.followers[id(known)] = Follower()
         if known.deleted:
             return
-        page = entries.page(
-            self.scene.connection, known.thread_id, after=follower.cursor, limit=limit
-        )
+        page = self.scene.entries.page(known.thread_id, after=follower.cursor, limit=limit)
         for entry in map(Read.of, self.play(page)):
             self._hear(follower, entry)
         if not known.lost and known.owed is None:

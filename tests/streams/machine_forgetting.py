@@ -3,10 +3,11 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import multiple, rule
 
+from dispatch.payloads.signals import StreamRollback
 from tests.streams import forgetting
 from tests.streams.lives import LANES, Copy, Holder, Known, holders, known_threads
 from tests.streams.machine_scenes import Scenes
-from tests.streams.scene import RETRYING
+from tests.streams.scene import RETRYING, Read
 
 
 class Forgetting(Scenes):
@@ -108,17 +109,34 @@ class Forgetting(Scenes):
         """Let Redis hold of a thread what it held when the copy was made."""
         if known.deleted:
             return
+        kept, last = self._still_archived(known, copy)
         forgetting.load(self.scene.redis, known.thread_id, copy.backup)
         self.scene.clock.advance(1)
         if restarts:
             self.scene.restart_redis()
         known.lost, known.is_lossy = not copy.last, True
-        known.accepted, known.acknowledged = dict(copy.accepted), set(copy.acknowledged)
-        known.owed = copy.last if known.mark > copy.newest else None
-        known.rollbacks = copy.rollbacks
-        self.channels.forget(known.thread_id, last=copy.last)
-        self.forgotten(known, copy.last)
+        ids = {entry.id for entry in kept}
+        known.acknowledged = set(copy.acknowledged) | (known.acknowledged & ids)
+        known.burned |= {key for key, it in known.accepted.items() if it.entry_id in ids}
+        known.accepted = {
+            **copy.accepted,
+            **{key: known.accepted[key] for key in known.burned & set(known.accepted)},
+        }
+        witness = max(known.mark, self.scene.shelf.last(known.thread_id) or "")
+        known.owed = last if witness > copy.newest else None
+        told = sum(isinstance(entry.payload, StreamRollback) for entry in kept)
+        known.rollbacks = copy.rollbacks + told
+        self.channels.forget(known.thread_id, last=last)
+        self.forgotten(known, last)
         self.touch(known)
+
+    def _still_archived(self, known: Known, copy: Copy) -> tuple[list[Read], str]:
+        """Return what the archive keeps when Redis loses all of a thread; its last entry."""
+        last = self.scene.shelf.last(known.thread_id)
+        if copy.last or last is None:
+            return [], copy.last
+        found = self.scene.shelf.everything(known.thread_id, last)
+        return [Read.of(entry) for entry in found], last
 
     def forgotten(self, known: Known, last: str) -> None:
         """Tell those who have read beyond what Redis kept."""

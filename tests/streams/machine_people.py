@@ -72,6 +72,8 @@ class People(Life):
         answer_lost: bool = False,
     ):
         """Post an entry as `operations.post_entry` does, against the oracle."""
+        if key in known.burned:
+            key = self.new_key()
         call = {"key": key, "text": key, "policy": policy, **msgspec.structs.asdict(terms)}
         self.touch(known)
         if self.is_missing(known):
@@ -117,7 +119,7 @@ class People(Life):
     def open_anew(self, known: Known) -> None:
         """As `operations.open_stream` does: the row knows whether there was a stream."""
         self.touch(known)
-        if known.mark:
+        if known.mark or self.scene.shelf.last(known.thread_id):
             self.play(self.revalidate(known.thread_id))
         else:
             self.play(self.scene.create(known.thread_id))

@@ -255,6 +255,34 @@ SCRIPTS: Final[dict[str, Mutant]] = {
 }
 
 
+ARCHIVE: Final[dict[str, Mutant]] = {
+    "archive_though_overtaken": ("archive", "if before ~= ARGV[1] then", "if false then"),
+    "archive_another_head": (
+        "archive",
+        "public(rows[count][1]) ~= ARGV[3] then",
+        "false then",
+    ),
+    "archive_what_is_needed": (
+        "archive",
+        "if entry and entry <= ARGV[3] then return {'NEEDED', entry} end",
+        "",
+    ),
+    "archive_and_tell_nobody_where": (
+        "archive",
+        "redis.call('HSET', state, 'archived', pointer)",
+        "",
+    ),
+    "rollback_forgets_the_archive": (
+        "revalidate",
+        "if not found[1] and ARGV[3] then",
+        "if false then",
+    ),
+    "restore_forgets_to_stay": ("restore", "redis.call('PERSIST', stream)", ""),
+    "restore_without_what_came": ("restore", "redis.call('RENAME', restoring, stream)", ""),
+}
+"""Of the archive's scripts; a machine of their own catches them (`test_archive_machine.py`)."""
+
+
 async def _skips_its_millisecond(connection, thread_id, *, after=BEGINNING, limit):
     start = f"{int(after[:15]) + 1}-0"
     found = await connection.call("XRANGE", keys.stream(thread_id), start, "+", "COUNT", limit)
@@ -275,17 +303,20 @@ MUTANTS: Final = (*SCRIPTS, *READERS)
 
 
 @contextlib.contextmanager
-def machine(url: str, redis: "Redis", name: str | None = None) -> Iterator[type]:
+def machine(
+    url: str, redis: "Redis", name: str | None = None, base: type[Machine] = Machine
+) -> Iterator[type]:
     """Make the machine's class for the product as it is, or for one mutant of it."""
     with asyncio.Runner() as runner, pytest.MonkeyPatch.context() as patch:
         connection = Connection(url, timeout_seconds=30)
-        scripts = Heard(connection, clock=CLOCK, mutant=SCRIPTS.get(name or ""))
+        mutant = {**SCRIPTS, **ARCHIVE}.get(name or "")
+        scripts = Heard(connection, clock=CLOCK, mutant=mutant)
         scene = Scene(connection, scripts, redis, Settings(max_queue_depth=3))
         channels = Channels(redis)
         if name in READERS:
             patch.setattr(entries, "page", READERS[name])
         own = {"scene": scene, "runner": runner, "channels": channels}
-        yield type("Lives", (Machine,), own)
+        yield type("Lives", (base,), own)
         channels.close()
         runner.run(scene.close())
 

@@ -365,7 +365,7 @@ class Witness(Books):
     @_say.register
     def _stream_rollback(self, rollback: StreamRollback, entry: Read) -> None:
         assert rollback.witness < entry.id, "later ids exceed what the row saw"
-        assert (rollback.kept or "") < rollback.witness
+        assert (rollback.kept or "") <= rollback.witness
         self.rollbacks += 1
         self.falling = []
         self.rolling = [each for each in self.births if each not in self.ended]

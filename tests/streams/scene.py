@@ -12,6 +12,7 @@ from dispatch.config import Settings
 from dispatch.errors import ArbeError
 from dispatch.ids import AgentId, DispatchId, EntryId, RunId, ThreadId, WorkerId
 from dispatch.models import policies
+from dispatch.models.archives import Pointer
 from dispatch.models.state import ThreadState, from_fields
 from dispatch.payloads.chat import Author, Chat
 from dispatch.payloads.llm import Assistant, Chunk, ToolResult
@@ -31,8 +32,11 @@ from dispatch.streams.entries import Entry
 from dispatch.streams.lanes import LaneRef
 from dispatch.streams.runs import Claimed, Fence, NotClaimed
 from dispatch.streams.threads import Accepted, Lane, Terms
+from dispatch.streams.whole import Entries
+from tests.streams.shelf import Shelf
 from tests.streams.simulated import Clock, Heard
 
+BESIDE_THE_FOLD: Final = ("boot", "archived")
 WORKER: Final = WorkerId("host.1.aa")
 USAGE: Final = TokenUsage(input=3, output=5, total_tokens=8, cost=Cost(total=0.25))
 CHUNK: Final = Chunk(kind="text", message_id="m", delta="word ")
@@ -74,6 +78,8 @@ class Scene:
     ) -> None:
         self.connection = connection
         self.scripts = scripts
+        self.shelf = Shelf()
+        self.entries = Entries(connection, self.shelf)
         self.redis = redis
         self.clock = Clock(redis)
         self.settings = settings
@@ -267,7 +273,7 @@ class Scene:
     # --- the record ----------------------------------------------------------------------
 
     async def stream(self, thread_id: ThreadId) -> list[Entry]:
-        return await entries.page(self.connection, thread_id, limit=100_000)
+        return await self.entries.page(thread_id, limit=100_000)
 
     async def said(self, thread_id: ThreadId) -> list[payloads.Payload]:
         return [entry.payload for entry in await self.stream(thread_id)]
@@ -280,8 +286,7 @@ class Scene:
     async def fields(self, thread_id: ThreadId) -> dict[str, str]:
         """Return the state hash, without what is not the fold's."""
         fields = await entries.state_fields(self.connection, thread_id)
-        fields.pop("boot", None)
-        return fields
+        return {name: text for name, text in fields.items() if name not in BESIDE_THE_FOLD}
 
     async def state(self, thread_id: ThreadId) -> ThreadState:
         return from_fields(await self.fields(thread_id))
@@ -296,16 +301,20 @@ class Scene:
             pipeline.xrange(keys.stream(thread_id))
         found = pipeline.execute()
         return [
-            (
-                {
-                    name.decode(): text.decode()
-                    for name, text in fields.items()
-                    if name != b"boot"
-                },
-                [Read.of(entries._entry(row)) for row in rows],
-            )
-            for fields, rows in zip(found[::2], found[1::2], strict=True)
+            self._whole(thread_id, fields, [entries._entry(row) for row in rows])
+            for thread_id, fields, rows in zip(thread_ids, found[::2], found[1::2], strict=True)
         ]
+
+    def _whole(
+        self, thread_id: ThreadId, raw: dict[bytes, bytes], live: list[Entry]
+    ) -> tuple[dict[str, str], list[Read]]:
+        fields = {name.decode(): text.decode() for name, text in raw.items()}
+        until = Pointer.of(fields.get("archived")).last_id
+        past = self.shelf.everything(thread_id, until)
+        return (
+            {name: text for name, text in fields.items() if name not in BESIDE_THE_FOLD},
+            [Read.of(entry) for entry in (*past, *live)],
+        )
 
     def newest(self, thread_id: ThreadId) -> EntryId:
         """Return the last id that the stream ever gave."""
