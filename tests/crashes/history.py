@@ -1,6 +1,6 @@
 """What led to a violation, as text: the plan, the steps, the streams, the rows."""
 
-from dispatch.streams import entries, keys
+from dispatch.streams import keys
 from tests.crashes.life import Plan
 from tests.crashes.play import Play
 from tests.streams.scene import Read
@@ -15,8 +15,8 @@ async def tell(play: Play, plan: Plan) -> list[str]:
             "select status, usage, stream_id from threads where id = %s", [thread_id]
         )
         lines.append(f"thread {thread_id}, row {await found.fetchone()}:")
-        for row in await wire.call("XRANGE", keys.stream(thread_id), "-", "+"):
-            entry = Read.of(entries._entry(row))
+        for each in await play.world.record.entries.page(thread_id, limit=9999):
+            entry = Read.of(each)
             lines.append(
                 f"  {entry.id} {entry.seq or '-'} {entry.writer or ''} {entry.payload}"
             )

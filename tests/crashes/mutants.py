@@ -9,8 +9,17 @@ from unittest import mock
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dispatch.operations import prune
-from dispatch.stores.postgres import idempotency, old_threads, thread_statements
+from dispatch.ids import BEGINNING, ThreadId
+from dispatch.models.archives import Pointer
+from dispatch.operations import prune, restore_thread
+from dispatch.operations.record import Record
+from dispatch.stores.postgres import (
+    engine,
+    idempotency,
+    old_threads,
+    segments,
+    thread_statements,
+)
 from dispatch.streams import replies
 from tests.crashes.campaign import Result, Task, distinct, doubled, paused
 from tests.crashes.world import World
@@ -98,6 +107,24 @@ def _unanswered(dry: Result) -> list[Task]:
     return [task._replace(insists=False) for task in distinct(dry)]
 
 
+@asynccontextmanager
+async def _the_archive_goes_first(_world: World) -> AsyncIterator[None]:
+    restore = restore_thread._restore
+
+    async def forget_and_restore(record: Record, thread_id: ThreadId, seen: Pointer) -> int:
+        found = await record.archived.after(thread_id, BEGINNING)
+        async with engine.as_worker(record.projector) as connection:
+            for row in await segments.list_beyond(
+                connection, thread_id=thread_id, place=BEGINNING
+            ):
+                await segments.delete(connection, segment_id=row.id)
+        assert found is not None
+        return await restore(record, thread_id, seen)
+
+    with mock.patch.object(restore_thread, "_restore", forget_and_restore):
+        yield
+
+
 MUTANTS: Final = {
     "repeat_after_effects": Mutant(
         "turn", distinct, _script("expire", "not found[10] or limits.repeatable", "true")
@@ -147,6 +174,9 @@ MUTANTS: Final = {
             "for _, call in ipairs(answered) do asked[call] = true end",
             "",
         ),
+    ),
+    "forget_the_archive_before_the_restore": Mutant(
+        "restore", distinct, _the_archive_goes_first
     ),
     "let_rows_go_back": Mutant("one turn after the other", paused, _rows_go_back),
     "ring_no_lost_hint_again": Mutant("turn", distinct, _no_hint_is_rung_again),

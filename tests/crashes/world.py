@@ -150,6 +150,7 @@ def _settings(database_url: str, stream_url: str) -> Settings:
         drain_seconds=0.0,
         permission_grace_seconds=0.0,
         delegation_seconds=600.0,
+        archive_segment_entries=4,
         log_level="ERROR",
     )
 

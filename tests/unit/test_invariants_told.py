@@ -9,7 +9,7 @@ from tests.streams import mutants as machine
 
 TEXT = Path(__file__).parents[2] / "docs" / "reliability.md"
 NETS = {
-    2: set(machine.MUTANTS),
+    2: {*machine.MUTANTS, *machine.ARCHIVE},
     3: {*rows.MUTANTS, *rows.SCRIPTS},
     4: set(crashes.MUTANTS),
 }

@@ -3,6 +3,7 @@
 from typing import Final
 
 from tests.crashes.stories import (
+    archiving,
     asking,
     busy,
     delegating,
@@ -25,4 +26,5 @@ STORIES: Final[tuple[Story, ...]] = (
     *people.STORIES,
     *forgetting.STORIES,
     *lifecycle.STORIES,
+    *archiving.STORIES,
 )
