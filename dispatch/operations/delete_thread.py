@@ -8,7 +8,8 @@ Whatever dies in between, a repeat or the prune sweep goes on where it ended.
 from collections.abc import Collection
 from contextlib import suppress
 
-from dispatch.errors import Gone
+from dispatch import log
+from dispatch.errors import ArbeError, Gone
 from dispatch.ids import ThreadId
 from dispatch.models.houses import Caller
 from dispatch.models.threads import Deletion, ThreadStatus
@@ -16,6 +17,8 @@ from dispatch.operations import archive_thread, status_guard
 from dispatch.operations.record import Record
 from dispatch.stores.postgres import deletions, engine, threads
 from dispatch.streams import threads as streams
+
+_log = log.get(__name__)
 
 
 async def delete_thread(
@@ -59,6 +62,10 @@ async def remove_stream(record: Record, thread_id: ThreadId) -> None:
     await streams.delete(
         record.scripts, thread_id, tombstone_seconds=record.settings.tombstone_seconds
     )
-    await archive_thread.forget_objects(record, thread_id)
+    try:
+        await archive_thread.forget_objects(record, thread_id)
+    except ArbeError as error:
+        # No row names them any more, so the archive's sweep removes them.
+        _log.warning("objects.left", thread_id=str(thread_id), cause=str(error))
     async with engine.as_worker(record.projector) as connection:
         await deletions.mark_done(connection, thread_id=thread_id)

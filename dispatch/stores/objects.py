@@ -10,12 +10,17 @@ import contextlib
 import importlib
 import os
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from dispatch.errors import Invalid, Unavailable
 
 Answer = TypeVar("Answer")
+_FOLDERS: Final = 3
+"""Which a write may have made: the thread's, its shard's, and that of the URL."""
 _SERVER: Final = "The object store of ARBE_ARCHIVE_URL"
+_SECONDS: Final = 60.0
+"""One call; what it still does after is harmless, for an object is written once."""
 
 
 async def put(url: str, name: str, data: bytes) -> str:
@@ -78,7 +83,8 @@ async def delete_folder(url: str, folder: str) -> None:
 
 async def _do(url: str, act: Callable[[Any, str], Answer]) -> Answer:
     try:
-        return await asyncio.to_thread(lambda: act(*_open(url)))
+        async with asyncio.timeout(_SECONDS):
+            return await asyncio.to_thread(lambda: act(*_open(url)))
     except Invalid:
         raise
     except Exception as error:
@@ -99,24 +105,26 @@ def _open(url: str) -> tuple[Any, str]:
 
 
 def _put(store: Any, path: str, data: bytes) -> str:
-    store.makedirs(path.rpartition("/")[0], exist_ok=True)
-    with store.open(path, "wb") as file:
-        file.write(data)
-        if "file" in _protocols(store):
-            file.flush()
-            os.fsync(file.fileno())
-    if "file" in _protocols(store):
-        _sync_folder(path.rpartition("/")[0])
+    if "file" in store.protocol:
+        _put_on_disk(Path(path), data)
+    else:
+        store.pipe_file(path, data)
     own: str = store.unstrip_protocol(path)
     return own
 
 
-def _protocols(store: Any) -> tuple[str, ...]:
-    found: str | tuple[str, ...] = store.protocol
-    return (found,) if isinstance(found, str) else found
+def _put_on_disk(file: Path, data: bytes) -> None:
+    """Write a file that is there after a power loss: it, and its name in its folders."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("wb") as opened:
+        opened.write(data)
+        opened.flush()
+        os.fsync(opened.fileno())
+    for folder in list(file.parents)[:_FOLDERS]:
+        _sync_folder(folder)
 
 
-def _sync_folder(path: str) -> None:
+def _sync_folder(path: Path) -> None:
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)

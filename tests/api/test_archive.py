@@ -1,6 +1,8 @@
 """Archives over HTTP: a thread reads as before, and goes on in a new one if asked."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from dispatch.operations import houses
 from dispatch.streams.threads import Lane
 from tests.api.homes import Home, client_of
 from tests.api.loopback import serving
+from tests.api.test_cli import Arbe
 from tests.operations import long_threads
 
 
@@ -211,3 +214,24 @@ async def test_what_is_due_in_a_house_is_archived_or_only_counted(
     assert (done["archived"], done["entries"]) == (1, 26)
     assert len(await long_threads.live(app.state.record, thread_id)) == 5
     assert (await home.http.post("/v1/threads/archive")).json()["due"] == 0
+
+
+async def test_the_command_line_archives_rolls_over_and_restores(
+    small: tuple[FastAPI, Home, str], tmp_path: Path
+) -> None:
+    app, home, base = small
+    thread_id = await conversation(app, home, 60)
+    url = {"ARBE_URL": base, "ARBE_TOKEN": home.founded.secret, "ARBE_LOG_LEVEL": "ERROR"}
+    arbe = Arbe({**os.environ, **url, "PYTHONPATH": os.pathsep.join(sys.path)}, tmp_path)
+    assert (await arbe("thread", "archive")).code == 64
+    moved = (await arbe("thread", "archive", thread_id, "--json")).json
+    assert moved["entries"] == 59
+    rolled = (await arbe("thread", "archive", thread_id, "--roll-over", "--json")).json
+    assert rolled["nextThread"]["previousThreadId"] == thread_id
+    refused = await arbe("thread", "entries", "create", thread_id, "late")
+    assert refused.code == 1
+    assert rolled["nextThread"]["id"] in refused.err
+    restored = (await arbe("thread", "restore", thread_id, "--json")).json
+    assert restored["entries"] == 59
+    due = (await arbe("thread", "archive", "--due", "--dry-run", "--json")).json
+    assert due["dryRun"] is True

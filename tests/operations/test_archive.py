@@ -19,8 +19,10 @@ from dispatch.operations.archive_thread import Archived
 from dispatch.stores import objects
 from dispatch.stores.postgres import engine, segments
 from dispatch.streams import archives, entries, keys
+from dispatch.streams.feed import Feed
 from dispatch.streams.threads import Lane
 from tests.operations import long_threads
+from tests.streams.followed import following, wait_until
 from tests.system.houses import Casa, found_casa
 
 SMALL = {"archive_segment_entries": 50, "read_chunk_entries": 30}
@@ -144,6 +146,43 @@ async def test_many_at_once_archive_each_entry_once(casa: Casa) -> None:
     assert sum(moved) <= len(before) - 1
     assert await long_threads.whole(record, thread_id) == before
     assert await long_threads.live(record, thread_id) == before[-1:]
+
+
+async def test_readers_see_each_entry_once_while_a_thread_is_moved_to_and_fro(
+    casa: Casa,
+) -> None:
+    record, thread_id = casa.record, await long_thread(casa, turns=2)
+    feed = Feed(record.entries, settings=record.settings)
+    done = asyncio.Event()
+
+    async def move() -> None:
+        for _ in range(3):
+            await archive(casa, thread_id, keep=3)
+            await long_threads.turn(record, thread_id, lane(casa), 20)
+            await restore_thread.restore_thread(record, casa.who, thread_id)
+            await long_threads.post(record, thread_id, "one more")
+        done.set()
+
+    async def keep_reading() -> None:
+        while not done.is_set():
+            read = await long_threads.whole(record, thread_id, 7)
+            seqs = [entry.seq for entry in read if entry.seq is not None]
+            assert seqs == list(range(1, len(seqs) + 1))
+
+    try:
+        async with following(feed, thread_id) as early:
+            await asyncio.gather(move(), keep_reading(), keep_reading())
+            whole = await long_threads.whole(record, thread_id)
+            await archive(casa, thread_id, keep=3)
+            async with following(feed, thread_id) as late:
+                for each in (early, late):
+                    await wait_until(lambda got=each: got.entry_ids[-1:] == [whole[-1].id])
+        assert late.entry_ids == [entry.id for entry in whole]
+        assert early.entry_ids == sorted(set(early.entry_ids))
+        durable = {entry.id for entry in whole if entry.seq is not None}
+        assert durable <= set(early.entry_ids)
+    finally:
+        await feed.close()
 
 
 async def test_a_full_thread_takes_entries_again_once_it_is_archived(
