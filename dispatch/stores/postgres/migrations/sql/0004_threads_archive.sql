@@ -71,12 +71,13 @@ begin
         update public.threads set key = null where id = old_id;
         insert into public.threads (id, house_id, parent_thread_id, parent_agent_id, name,
             pinned_at, tags, environment_id, status, config, key, when_busy, metadata,
-            previous_thread_id)
+            expires_at, previous_thread_id)
         values (new_id, old.house_id, old.parent_thread_id, old.parent_agent_id, old.name,
             old.pinned_at, old.tags, old.environment_id,
             case when old.parent_thread_id is null then 'open' else 'idle' end, old.config,
             old.key, old.when_busy,
-            old.metadata || jsonb_build_object('previous_thread', old_id), old_id);
+            old.metadata || jsonb_build_object('previous_thread', old_id),
+            case when old.expires_at > now() then old.expires_at end, old_id);
         insert into public.thread_agents (thread_id, agent_id, house_id, trigger_mode)
         select new_id, a.agent_id, a.house_id, a.trigger_mode from public.thread_agents a
         where a.thread_id = old_id;
