@@ -12,6 +12,7 @@ from redis import Redis
 
 from dispatch import ids
 from dispatch.config import Settings
+from dispatch.errors import Gone
 from dispatch.ids import BEGINNING, SegmentId, ThreadId
 from dispatch.models.threads import NewThread
 from dispatch.operations import archive_leftovers, archive_thread, open_stream, restore_thread
@@ -22,6 +23,7 @@ from tests.operations import long_threads
 from tests.streams import forgetting
 from tests.system.houses import Casa, found_casa
 from workers.sweeps import archive as sweep
+from workers.sweeps import expire as expire_sweep
 
 SMALL = {"archive_segment_entries": 10, "sweep_batch": 3}
 HOUR_AGO = 3_700_000
@@ -118,6 +120,13 @@ async def test_an_archive_whose_retention_is_over_expires(
     await sweep_until(casa)
     expire = [(await casa.row(each)).expires_at is not None for each in (old, fresh, young)]
     assert expire == [True, False, False]
+    while await expire_sweep.sweep(casa.record):
+        pass
+    with pytest.raises(Gone):
+        await casa.row(old)
+    url = casa.record.settings.archive_url.get_secret_value()
+    assert not await objects.list_names(url, folder_of(old))
+    assert await objects.list_names(url, folder_of(fresh))
 
 
 async def test_segments_of_a_restored_thread_are_kept_for_a_while(
