@@ -148,18 +148,17 @@ async def test_an_unknown_chat_is_not_found(chats: ChatManager, chat_id: str) ->
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"chat_id": ""},
-        {"chat_id": "x" * 301},
-        {"chat_id": "a\x00b"},
-        {"target_agent": "\ud800"},
-        {"metadata": {"k": "a\x00b"}},
-        {"metadata": {"k": object()}},
-        {"metadata": {"k": "\ud800"}},
-        {"metadata": {"k": "x" * 70_000}},
-        {"metadata": [1]},
-        {"metadata": {"k": 2**70}},
+        pytest.param({"chat_id": ""}, id="no id"),
+        pytest.param({"chat_id": "x" * 301}, id="long id"),
+        pytest.param({"chat_id": "a\x00b"}, id="NUL in the id"),
+        pytest.param({"target_agent": "\ud800"}, id="half a character"),
+        pytest.param({"metadata": {"k": "a\x00b"}}, id="NUL in metadata"),
+        pytest.param({"metadata": {"k": object()}}, id="no JSON"),
+        pytest.param({"metadata": {"k": "\ud800"}}, id="half a character in metadata"),
+        pytest.param({"metadata": {"k": "x" * 70_000}}, id="long metadata"),
+        pytest.param({"metadata": [1]}, id="a list"),
+        pytest.param({"metadata": {"k": 2**70}}, id="a number of 71 bits"),
     ],
-    ids=str,
 )
 async def test_what_cannot_be_stored_is_refused_alike(
     chats: ChatManager, wrong: dict[str, object]
