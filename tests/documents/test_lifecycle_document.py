@@ -103,6 +103,13 @@ async def cleanup_old_threads(client: Client, max_age_hours: float = 24) -> Json
     return await client.threads.cleanup(older_than=max_age_hours * HOURS)
 
 
+async def archive_if_too_long(client: Client, thread_id: str, max_messages: int = 1000) -> str:
+    stats = await client.threads.stats(thread_id)
+    if stats["messageCount"] < max_messages:
+        return thread_id
+    return (await client.threads.archive(thread_id, roll_over=True))["nextThread"]["id"]
+
+
 async def safe_delete_thread(client: Client, thread_id: str) -> None:
     await client.threads.delete(thread_id)
 
@@ -315,3 +322,21 @@ async def test_statistics_are_those_of_the_document(client: Client) -> None:
     assert (found["messageCount"], found["runCount"]) == (2, 1)
     assert found["lastRun"]["status"] == "completed"
     assert found["metadata"] == {"user_id": "17"}
+
+
+async def test_a_thread_that_is_too_long_is_archived_and_goes_on_in_another(
+    client: Client,
+) -> None:
+    thread_id = await get_or_create_user_thread(client, "17")
+    await execute_run(client, thread_id, "hello")
+    assert await archive_if_too_long(client, thread_id, 3) == thread_id
+    before = await client.entries.list(thread_id, limit=200)
+
+    next_id = await archive_if_too_long(client, thread_id, 2)
+
+    assert (await client.threads.get(next_id))["previousThreadId"] == thread_id
+    assert await get_or_create_user_thread(client, "17") == next_id
+    assert await client.entries.list(thread_id, limit=200) == before
+    assert (await get_thread_stats(client, thread_id))["messageCount"] == 2
+    with pytest.raises(Conflict, match=next_id):
+        await client.entries.create(thread_id, "too late")
