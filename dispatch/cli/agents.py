@@ -1,11 +1,10 @@
 """`arbe agent`: the bots of the house."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import typer
 
-from dispatch.cli import agent_doctor, commands, exits, rows
+from dispatch.cli import agent_doctor, arguments, commands, exits, rows
 from dispatch.cli.arguments import AgentRef, Config, Yes
 from dispatch.cli.doors import Door
 from dispatch.client.connection import Json, present
@@ -44,7 +43,7 @@ async def create(
             runner=runner,
             model=model,
             trigger_mode=trigger_mode,
-            config=_decoded(config),
+            config=arguments.object_of(config),
         ),
     )
 
@@ -102,7 +101,7 @@ async def update(
             "handle": handle.removeprefix("@") if handle else None,
             "runner": runner,
             "triggerMode": trigger_mode,
-            "config": _decoded(config),
+            "config": arguments.object_of(config),
         }
     )
     if model is not None:
@@ -142,7 +141,3 @@ async def doctor(
     code = await agent_doctor.examine(door, agent)
     if code != exits.OK:
         raise exits.Ended(code)
-
-
-def _decoded(config: str | None) -> dict[str, Any] | None:
-    return None if config is None else msgspec.json.decode(config, type=dict[str, Any])

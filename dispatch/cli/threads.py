@@ -17,6 +17,7 @@ from dispatch.cli import (
     triggers,
 )
 from dispatch.cli.arguments import (
+    Config,
     ExpiresIn,
     IfStatus,
     Limit,
@@ -28,7 +29,7 @@ from dispatch.cli.arguments import (
     Yes,
 )
 from dispatch.cli.doors import Door
-from dispatch.client.connection import Json
+from dispatch.client.connection import Json, present
 
 app = commands.noun("Threads: conversations with agents, each a row and a stream.")
 app.add_typer(entries.app, name="entries")
@@ -68,6 +69,7 @@ async def create(  # noqa: PLR0913 - options, one each
     key: Annotated[
         str | None, typer.Option("--key", help="Get the thread of this key, or make it.")
     ] = None,
+    config: Config = None,
     metadata: Metadata = None,
     expires_in: ExpiresIn = None,
     message: Annotated[
@@ -91,6 +93,7 @@ async def create(  # noqa: PLR0913 - options, one each
         name=name,
         tags=tags or (),
         key=key,
+        config=arguments.object_of(config),
         metadata=arguments.object_of(metadata),
         expires_in=arguments.seconds(expires_in),
         message=message,
@@ -186,6 +189,7 @@ async def update(  # noqa: PLR0913 - options, one each
     ] = None,
     tags: Tags = None,
     when_busy: WhenBusy = None,
+    config: Config = None,
     metadata: Metadata = None,
     expires_in: ExpiresIn = None,
     if_status: IfStatus = None,
@@ -193,25 +197,27 @@ async def update(  # noqa: PLR0913 - options, one each
     """Change a thread's name, pin, labels, notes, end or busy policy; --tag replaces all.
 
     --when-busy counts for entries that do not say themselves; empty: as the house says.
+    --config replaces what was there: `maxAgentHops`, `archive`, `chatRetentionSeconds`.
     --metadata is merged into what is there: null removes a key. --expires-in "": never.
     """
-    changes: Json = {}
+    changes: Json = present(
+        {
+            "pinned": pinned,
+            "tags": None if tags is None else [tag for tag in tags if tag],
+            "config": arguments.object_of(config),
+            "metadata": arguments.object_of(metadata),
+        }
+    )
     if name is not None:
         changes["name"] = name or None
-    if pinned is not None:
-        changes["pinned"] = pinned
-    if tags is not None:
-        changes["tags"] = [tag for tag in tags if tag]
     if when_busy is not None:
         changes["whenBusy"] = when_busy or None
-    if metadata is not None:
-        changes["metadata"] = arguments.object_of(metadata)
     if expires_in is not None:
         changes["expiresIn"] = arguments.seconds(expires_in or None)
     if not changes:
         raise typer.BadParameter(
-            "nothing to change: give --name, --pin, --unpin, --tag, --when-busy, --metadata "
-            "or --expires-in"
+            "nothing to change: give --name, --pin, --unpin, --tag, --when-busy, --config, "
+            "--metadata or --expires-in"
         )
     rows.show(
         door, await door.client.threads.update(thread, changes, if_status=if_status or ())

@@ -96,9 +96,10 @@ class Threads(ThreadLife):
         if_status: Sequence[str] = (),
         key: str | None = None,
     ) -> Json:
-        """Change `name`, `pinned`, `tags`, `whenBusy`, `metadata`, `expiresAt` or `expiresIn`.
+        """Change `name`, `pinned`, `tags`, `whenBusy`, `config`, `metadata` or `expiresAt`.
 
-        What is not named stays. `metadata` is a merge patch (RFC 7396): null removes a key.
+        What is not named stays; `expiresIn` (seconds) may stand for `expiresAt`. `config` is
+        replaced whole; `metadata` is a merge patch (RFC 7396): null removes a key.
         Args: if_status: only while the thread's status is one of these; here and below.
         Returns: the thread.
         Raises: Conflict (`status_mismatch`, field `threadStatus`), among others.

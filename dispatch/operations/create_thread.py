@@ -10,7 +10,7 @@ import msgspec
 
 from dispatch.errors import ArbeError, Conflict, Invalid, NotFound, Unavailable
 from dispatch.ids import AgentId, DispatchId, ThreadId
-from dispatch.models import archives, claims, hops
+from dispatch.models import claims
 from dispatch.models.claims import NewId
 from dispatch.models.houses import Caller, WhenBusy
 from dispatch.models.threads import KeyedThread, NewThread, Parent, Thread
@@ -123,10 +123,7 @@ async def _new_thread(
     record: Record, who: Caller, draft: ThreadDraft, thread_id: ThreadId
 ) -> NewThread:
     settings = record.settings
-    labels.free_json(draft.config, what="config")
     labels.metadata(draft.metadata, settings)
-    hops.check(draft.config)
-    archives.check(draft.config, settings)
     parent_thread, parent_agent = _edges(await refs.parent(record, who, draft.parent))
     if draft.parent_dispatch_id is not None and parent_thread is None:
         raise Invalid(
@@ -145,7 +142,7 @@ async def _new_thread(
         name=None if draft.name is None else labels.name(draft.name, settings),
         tags=labels.tags(draft.tags, settings),
         environment_id=environment_id,
-        config=draft.config,
+        config=labels.thread_config(draft.config, settings),
         metadata=draft.metadata,
         expires_at=expiry.expires_at(draft.expires_at, draft.expires_in),
         key=None if draft.key is None else labels.name(draft.key, settings, what="key"),

@@ -7,6 +7,7 @@ import msgspec
 from dispatch import ids
 from dispatch.config import Settings
 from dispatch.errors import Invalid, TooLarge
+from dispatch.models import archives, hops
 
 _MAX_DEPTH: Final = 32
 """Levels of objects and arrays in free JSON: far below what any reader's decoder takes."""
@@ -72,6 +73,17 @@ def handle(text: str) -> str:
             next_step="Begin with a letter a-z; then up to 38 of a-z, 0-9, - and _.",
         )
     return bare
+
+
+def thread_config(config: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return a thread's config, if what is read of it makes sense.
+
+    Raises: Invalid.
+    """
+    free_json(config, what="config")
+    hops.check(config)
+    archives.check(config, settings)
+    return config
 
 
 def free_json(value: Any, *, what: str) -> None:

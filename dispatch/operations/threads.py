@@ -30,6 +30,8 @@ class ThreadChange(msgspec.Struct, frozen=True, kw_only=True):
     tags: list[str] | UnsetType = UNSET
     when_busy: WhenBusy | UnsetType | None = UNSET
     """For entries that do not say themselves; None: as the house says."""
+    config: dict[str, Any] | UnsetType = UNSET
+    """Replaced whole."""
     metadata: dict[str, Any] | UnsetType | None = UNSET
     """A merge patch (RFC 7396): null removes a key; None removes all."""
     expires_at: int | str | UnsetType | None = UNSET
@@ -177,6 +179,8 @@ def _columns(change: ThreadChange, record: Record) -> dict[str, Any]:
         wanted["tags"] = labels.tags(change.tags, record.settings)
     if not isinstance(change.when_busy, UnsetType):
         wanted["when_busy"] = change.when_busy
+    if isinstance(change.config, dict):
+        wanted["config"] = labels.thread_config(change.config, record.settings)
     at, in_seconds = _given(change.expires_at), _given(change.expires_in)
     if change.expires_at is not UNSET or change.expires_in is not UNSET:
         wanted["expires_at"] = expiry.expires_at(at, in_seconds)

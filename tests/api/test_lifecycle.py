@@ -422,3 +422,12 @@ async def test_a_producer_of_the_broker_cannot_post_to_an_expired_thread(
     with pytest.raises(Gone, match="has expired"):
         await post_as_service.post_as_service(record, message)
     await cleanup.expire(record, max_batches=5)
+
+
+async def test_a_config_is_replaced_whole_if_it_makes_sense(home: Home):
+    made = await home.thread(config={"maxAgentHops": 1})
+    policy = {"archive": {"afterEntries": 500, "keepEntries": 10}}
+    assert (await patch(home, made["id"], config=policy))["config"] == policy
+    wrong = {"config": {"archive": {"afterEntries": -1}}}
+    refused = await home.http.patch(f"/v1/threads/{made['id']}", json=wrong)
+    assert "config.archive" in problem(refused, 422, "invalid")["detail"]

@@ -89,6 +89,9 @@ class ChangeThread(Body):
     pinned: bool = False
     tags: list[str] = Field(default_factory=list[str])
     when_busy: WhenBusy | None = None
+    config: Annotated[dict[str, Any], Field(description="Replaces what was there, whole.")] = (
+        Field(default_factory=dict[str, Any])
+    )
     metadata: Annotated[
         dict[str, Any] | None,
         Field(

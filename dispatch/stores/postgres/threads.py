@@ -198,6 +198,7 @@ async def update(  # noqa: PLR0913 - what may change, one each
     pinned_at: datetime | UnsetType | None = UNSET,
     tags: Sequence[str] | UnsetType = UNSET,
     when_busy: WhenBusy | UnsetType | None = UNSET,
+    config: dict[str, Any] | UnsetType = UNSET,
     metadata: dict[str, Any] | UnsetType = UNSET,
     expires_at: datetime | UnsetType | None = UNSET,
     if_status: Collection[ThreadStatus] = (),
@@ -212,6 +213,7 @@ async def update(  # noqa: PLR0913 - what may change, one each
         pinned_at=pinned_at,
         tags=tags,
         when_busy=when_busy,
+        config=config,
         metadata=metadata,
         expires_at=expires_at,
     )

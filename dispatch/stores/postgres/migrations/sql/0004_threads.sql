@@ -12,6 +12,6 @@ create index threads_expires_at on threads (expires_at) where expires_at is not 
 create index threads_previous on threads (previous_thread_id)
     where previous_thread_id is not null;
 
-grant insert (metadata, expires_at, previous_thread_id), update (metadata, expires_at)
-    on threads to arbe_api;
+grant insert (metadata, expires_at, previous_thread_id),
+    update (config, metadata, expires_at) on threads to arbe_api;
 grant update (archived_at) on threads to arbe_worker;
