@@ -112,6 +112,10 @@ class _Ours:
         self._client.close()
 
 
+_LINES = 13
+"""Of the reply to an XREAD that found one entry of one field; it may come in pieces."""
+
+
 class _Floor:
     """The same with bare sockets."""
 
@@ -130,7 +134,11 @@ class _Floor:
         reply = self._follower.socket.recv(65536)
         took = 1e3 * (time.perf_counter() - began)
         self._poster.socket.recv(100)
-        # *1 *2 $n key *1 *2 $n id …: the id is the seventh line's successor.
+        # *1 *2 $n key *1 *2 $n id *2 $n p $n payload: the id is the seventh line's successor.
+        while reply.count(b"\r\n") < _LINES:
+            rest = self._follower.socket.recv(65536)
+            assert rest, reply
+            reply += rest
         self._last = reply.split(b"\r\n")[7]
         return took
 
