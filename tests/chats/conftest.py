@@ -1,10 +1,12 @@
 """A ChatManager over every storage there is, each test with a storage of its own."""
 
 import asyncio
+import gc
 import json
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -16,6 +18,16 @@ from dispatch.chats import ChatManager, ChatStorage
 from tests.chats import doors, mongod
 
 Other = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def what_mongo_leaves(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let go here of sockets that pymongo left open when it cancelled their connecting."""
+    yield
+    if "mongo" in request.node.name or "motor" in request.node.name:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -1,7 +1,6 @@
 """What each storage does in its own way, and how it meets what is not its own."""
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -219,11 +218,8 @@ async def away(request: pytest.FixtureRequest) -> AsyncIterator[ChatStorage]:
                 f"mongodb://{AWAY}", serverSelectionTimeoutMS=100
             ) as mongos:
                 yield MongoChatStorage(mongos.suite)
-    gc.collect()
 
 
-# pymongo does not close the socket whose connecting it cancels.
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 async def test_a_server_that_is_away_is_unavailable(away: ChatStorage) -> None:
     chats = ChatManager("a", away)
     for call in (
