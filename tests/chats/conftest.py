@@ -1,11 +1,9 @@
 """A ChatManager over every storage there is, each test with a storage of its own."""
 
 import asyncio
-import gc
 import json
 import sys
 import uuid
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -22,12 +20,10 @@ Other = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def what_mongo_leaves(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let go here of sockets that pymongo left open when it cancelled their connecting."""
+    """Let no later test find what this one's driver left open."""
     yield
     if "mongo" in request.node.name or "motor" in request.node.name:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
+        mongod.forget_sockets()
 
 
 @pytest_asyncio.fixture(scope="session")
